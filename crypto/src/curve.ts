@@ -1,0 +1,124 @@
+import { cryptoFault } from './faults.ts'
+
+// Arithmetic on public points only. BigInt takes time that depends on its operands, so nothing in
+// this file may be given a private scalar of a long-lived key. The one secret that passes through
+// is a client's own shared point (`subtractPoints` in exchange.ts), on the machine that owns it.
+
+export const curveNames = ['P-256', 'P-384', 'P-521'] as const
+export type CurveName = (typeof curveNames)[number]
+
+/** An affine point. The point at infinity is not representable and is an error everywhere. */
+export interface Point {
+  readonly x: bigint
+  readonly y: bigint
+}
+
+/** y^2 = x^3 - 3x + b over the field of `p` elements, of prime order `n` (SEC 2 version 2, FIPS 186-4). */
+export interface Curve {
+  readonly name: CurveName
+  /** Field width in bytes: the fixed length of an encoded coordinate. */
+  readonly size: number
+  readonly p: bigint
+  readonly b: bigint
+  readonly n: bigint
+  /** OpenSSL's name. */
+  readonly openssl: string
+}
+
+const p256: Curve = {
+  name: 'P-256',
+  size: 32,
+  p: 2n ** 256n - 2n ** 224n + 2n ** 192n + 2n ** 96n - 1n,
+  b: 0x5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604bn,
+  n: 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n,
+  openssl: 'prime256v1',
+}
+
+const p384: Curve = {
+  name: 'P-384',
+  size: 48,
+  p: 2n ** 384n - 2n ** 128n - 2n ** 96n + 2n ** 32n - 1n,
+  b: 0xb3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875ac656398d8a2ed19d2a85c8edd3ec2aefn,
+  n: 0xffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973n,
+  openssl: 'secp384r1',
+}
+
+const p521: Curve = {
+  name: 'P-521',
+  size: 66,
+  p: 2n ** 521n - 1n,
+  b: 0x0051953eb9618e1c9a1f929a21a0b68540eea2da725b99b315f3b8b489918ef109e156193951ec7e937b1652c0bd3bb1bf073573df883d2c34f1ef451fd46b503f00n,
+  n: 2n ** 521n - 0x5ae79787c40d069948033feb708f65a2fc44a36477663b851449048e16ec79bf7n,
+  openssl: 'secp521r1',
+}
+
+const curves: Readonly<Record<CurveName, Curve>> = { 'P-256': p256, 'P-384': p384, 'P-521': p521 }
+
+export function isCurveName(value: unknown): value is CurveName {
+  return typeof value === 'string' && value in curves
+}
+
+export function curveOf(name: CurveName): Curve {
+  return curves[name]
+}
+
+/** The remainder in [0, modulus). */
+export function modulo(value: bigint, modulus: bigint): bigint {
+  const remainder = value % modulus
+  return remainder < 0n ? remainder + modulus : remainder
+}
+
+/** The inverse modulo a prime by the extended Euclidean algorithm; of public values. */
+export function invert(value: bigint, modulus: bigint): bigint {
+  let [r0, r1] = [modulus, modulo(value, modulus)]
+  let [t0, t1] = [0n, 1n]
+  while (r1 !== 0n) {
+    const quotient = r0 / r1
+    ;[r0, r1] = [r1, r0 - quotient * r1]
+    ;[t0, t1] = [t1, t0 - quotient * t1]
+  }
+  if (r0 !== 1n) throw cryptoFault('crypto.point_invalid', 'zero has no inverse')
+  return modulo(t0, modulus)
+}
+
+export function isOnCurve({ x, y }: Point, { p, b }: Curve): boolean {
+  if (x < 0n || y < 0n || x >= p || y >= p) return false
+  return modulo(y * y - (x * x - 3n) * x - b, p) === 0n
+}
+
+/** The sum of two different points that are not each other's negative. */
+export function addPoints(a: Point, b: Point, { p }: Curve): Point {
+  if (a.x === b.x) {
+    throw cryptoFault('crypto.point_invalid', 'the points to add are equal or opposite')
+  }
+  const slope = modulo((b.y - a.y) * invert(b.x - a.x, p), p)
+  const x = modulo(slope * slope - a.x - b.x, p)
+  return { x, y: modulo(slope * (a.x - x) - a.y, p) }
+}
+
+export function negate({ x, y }: Point, { p }: Curve): Point {
+  return { x, y: modulo(-y, p) }
+}
+
+/**
+ * Recovers y of Q = s*P from x of Q and x of T = Q + P, for a curve with a = -3: one inversion of
+ * the public 2*yP and no square root.
+ */
+export function recoverY(point: Point, xQ: bigint, xT: bigint, { p, b }: Curve): bigint {
+  const distance = xQ - point.x
+  const square = xQ * xQ * xQ - 3n * xQ + b
+  const numerator =
+    square + point.y * point.y - modulo(xT + xQ + point.x, p) * modulo(distance * distance, p)
+  return modulo(numerator * invert(2n * point.y, p), p)
+}
+
+/** Big-endian bytes to a number. */
+export function toNumber(bytes: Uint8Array): bigint {
+  const hex = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex')
+  return hex === '' ? 0n : BigInt(`0x${hex}`)
+}
+
+/** A number to big-endian bytes of exactly `size`. */
+export function toBytes(value: bigint, size: number): Buffer {
+  return Buffer.from(value.toString(16).padStart(size * 2, '0'), 'hex')
+}

@@ -1,0 +1,48 @@
+export {
+  type Advertisement,
+  isSignedBy,
+  mayDo,
+  signAdvertisement,
+  signingAlgorithm,
+  verifyAdvertisement,
+} from './advertisement.ts'
+export {
+  addPoints,
+  type Curve,
+  type CurveName,
+  curveNames,
+  curveOf,
+  isCurveName,
+  isOnCurve,
+  negate,
+  type Point,
+  toBytes,
+  toNumber,
+} from './curve.ts'
+export { type Blinded, blind, type ExchangeKey, exchangeKey, generateEcKey } from './exchange.ts'
+export { cryptoFault } from './faults.ts'
+export {
+  compactJwe,
+  decryptJwe,
+  deriveContentKey,
+  type EncryptionKey,
+  encryptJwe,
+  type FlattenedJwe,
+  flattenJwe,
+  type Jwe,
+  jweLimit,
+  parseJwe,
+} from './jwe.ts'
+export {
+  type AnyJwk,
+  bareJwk,
+  type EcPrivateJwk,
+  type EcPublicJwk,
+  jwkOf,
+  parseEcPublicJwk,
+  pointOf,
+  thumbprint,
+  thumbprintHashes,
+  thumbprints,
+} from './jwk.ts'
+export { combineShares, type Split, shareLength, splitNewSecret } from './shares.ts'
