@@ -1,0 +1,33 @@
+import { faults } from '@holdfast/base'
+
+/** Every fault code of this part, the two engineers' files alike. */
+export const vaultFault = faults({
+  'vault.already_formatted': 'refused',
+  'vault.answer_wrong': 'integrity',
+  'vault.backup_failed': 'unavailable',
+  'vault.backup_foreign': 'integrity',
+  'vault.backup_malformed': 'invalid',
+  'vault.backup_stale': 'integrity',
+  'vault.binding_unproven': 'refused',
+  'vault.changed_meanwhile': 'busy',
+  'vault.confirmation_wrong': 'refused',
+  'vault.cryptsetup_failed': 'internal',
+  'vault.device_absent': 'absent',
+  'vault.device_mapper_absent': 'absent',
+  'vault.header_area_full': 'refused',
+  'vault.last_way_in': 'refused',
+  'vault.luks1': 'refused',
+  'vault.metadata_malformed': 'invalid',
+  'vault.no_way_in': 'unavailable',
+  'vault.not_luks': 'absent',
+  'vault.passphrase_wrong': 'integrity',
+  'vault.receipt_malformed': 'invalid',
+  'vault.requirements_unknown': 'refused',
+  'vault.slot_absent': 'absent',
+  'vault.slot_foreign': 'refused',
+  'vault.slot_unbound': 'refused',
+  'vault.token_malformed': 'invalid',
+  'vault.unchanged': 'refused',
+  'vault.unfinished_change': 'busy',
+  'vault.wipe_unfinished': 'busy',
+})
