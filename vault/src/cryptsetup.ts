@@ -313,8 +313,8 @@ async function requireDevice(volume: VolumeRef): Promise<void> {
 
 function translated(volume: VolumeRef, action: string, error: unknown): unknown {
   if (!isFault(error, 'base.program_failed')) return error
-  const stderr = textOf(error.details?.['stderr'])
-  if (error.details?.['code'] === noPermission) {
+  const stderr = textOf(error.details?.stderr)
+  if (error.details?.code === noPermission) {
     return vaultFault(
       'vault.passphrase_wrong',
       `no keyslot of ${volume.device} opens with this passphrase`,

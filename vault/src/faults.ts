@@ -17,6 +17,8 @@ export const vaultFault = faults({
   'vault.header_area_full': 'refused',
   'vault.last_way_in': 'refused',
   'vault.luks1': 'refused',
+  'vault.luks1_malformed': 'invalid',
+  'vault.luks1_metadata_damaged': 'integrity',
   'vault.metadata_malformed': 'invalid',
   'vault.no_way_in': 'unavailable',
   'vault.not_luks': 'absent',

@@ -158,7 +158,7 @@ export function hasKeyslotArea(metadata: Metadata): boolean {
 
 /** Bytes that one more keyslot adds to the JSON: the longest now, plus what may be longer in it. */
 export function keyslotJsonLength(metadata: Metadata): number {
-  const slots = isObject(metadata.json['keyslots']) ? Object.values(metadata.json['keyslots']) : []
+  const slots = isObject(metadata.json.keyslots) ? Object.values(metadata.json.keyslots) : []
   const longest = Math.max(300, ...slots.map(compactLength))
   // The name, quotes and commas here and in the digest and the token, and a longer salt or offset.
   return longest + 96
@@ -172,7 +172,7 @@ function firstFree(used: ReadonlyMap<number, unknown>, taken: readonly number[] 
 }
 
 function holdsData(digest: JsonObject, segments: JsonObject): boolean {
-  const names = digest['segments']
+  const names = digest.segments
   return Array.isArray(names) && names.some((name) => typeof name === 'string' && name in segments)
 }
 

@@ -61,7 +61,10 @@ const text = z.string()
 const jweSchema = z.looseObject({
   protected: text,
   encrypted_key: text.optional(),
-  recipients: z.array(z.looseObject({ encrypted_key: text.optional() })).length(1).optional(),
+  recipients: z
+    .array(z.looseObject({ encrypted_key: text.optional() }))
+    .length(1)
+    .optional(),
   iv: text,
   ciphertext: text,
   tag: text,
