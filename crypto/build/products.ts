@@ -1,0 +1,228 @@
+/** Writes the AssemblyScript of products and squares modulo p = 2^521 - 1. */
+
+import {
+  type Emit,
+  emitCarry,
+  emittedFunction,
+  HALF_LIMB,
+  LIMB_MASK,
+  quad,
+  reversed,
+  VECTORS,
+  window,
+} from './limbs.ts'
+
+/**
+ * Added to each column before it is cut into 29 + 29 + 6 bits: 2^28 and 2^57 round the cuts to the
+ * nearest, 2^63 makes logical shifts, the only 64-bit ones SIMD has, do for signed columns.
+ */
+const COLUMN_BIAS = '0x8200000010000000'
+
+/** How a product of two elements treats the pair of limbs i < j. */
+interface PairRule {
+  /** The pointer whose element the right factors come from; the left ones are from `a`. */
+  second: 'a' | 'b'
+  left(i: string, j: string): string
+  right(i: string, j: string): string
+}
+
+/**
+ * a_i b_j + a_j b_i = (a_i - a_j)(b_j - b_i) + a_i b_i + a_j b_j (Granger and Scott, "Faster ECC
+ * over F_2^521-1", PKC 2015): one multiplication for two; `diagonal` adds the remaining squares.
+ */
+const GRANGER_SCOTT: PairRule = {
+  second: 'b',
+  left: (i, j) => `i32x4.sub(${i}, ${j})`,
+  right: (i, j) => `i32x4.sub(${j}, ${i})`,
+}
+
+/** In a square both cross terms are equal; the doubling is done once per column. */
+const SQUARE: PairRule = {
+  second: 'a',
+  left: (i) => i,
+  right: (_i, j) => j,
+}
+
+interface Pairs {
+  /** First limb of each side, for lane 0; the other lanes take the following limbs. */
+  i: number
+  j: number
+  /** So many lanes, from lane 0 on, wrap around 2^522 and count twice. */
+  wrapped: number
+}
+
+/** The limb pairs of columns k, k+2, k+4, k+6 (k one of 0, 1, 8, 9), a lane for each column. */
+function columnPairs(k: number): Pairs[] {
+  const pairs: Pairs[] = []
+  for (let d = k % 2 === 0 ? 2 : 1; d <= 17; d += 2) {
+    if (d <= k) pairs.push({ i: (k - d) / 2, j: (k + d) / 2, wrapped: 0 })
+    if (d <= 10 - k) pairs.push({ i: (k + 18 - d) / 2, j: (k + 18 + d) / 2, wrapped: 4 })
+    if (d > k && d <= k + 6) pairs.push({ i: (k - d) / 2, j: (k + d) / 2, wrapped: (d - k) / 2 })
+  }
+  return pairs
+}
+
+/** Emits the pair sums of four columns; returns the two expressions (k, k+2) and (k+4, k+6). */
+function emitColumns(emit: Emit, rule: PairRule, k: number): [string, string] {
+  const sums = new Map<string, boolean>()
+  const accumulate = (name: string, value: string) => {
+    emit(sums.has(name) ? `${name} = i64x2.add(${name}, ${value})` : `let ${name} = ${value}`)
+    sums.set(name, true)
+  }
+  for (const { i, j, wrapped } of columnPairs(k)) {
+    const id = `c${k}_${(i + 18) % 18}`
+    emit(`const x${id} = ${rule.left(quad('a', i), quad('a', j))}`)
+    emit(`const y${id} = ${rule.right(quad(rule.second, i), quad(rule.second, j))}`)
+    for (const [half, part] of [0, 1].map((n) => [n, ['low', 'high'][n]] as const)) {
+      const twice = Math.min(2, Math.max(0, wrapped - 2 * half))
+      const weight = ['once', 'mixed', 'twice'][twice]
+      accumulate(`${weight}${half}c${k}`, `i64x2.extmul_${part}_i32x4_s(x${id}, y${id})`)
+    }
+  }
+  const total = (half: number) => {
+    const [once, mixed, twice] = ['once', 'mixed', 'twice'].map((weight) => `${weight}${half}c${k}`)
+    const doubled = `v128.and(${mixed}, i64x2(-1, 0))`
+    const parts = [`i64x2.shl(${twice}, 1)`]
+    if (sums.has(`${mixed}`)) parts.push(`${mixed}`, doubled)
+    if (sums.has(`${once}`)) parts.push(`${once}`)
+    return parts.reduce((sum, part) => `i64x2.add(${sum}, ${part})`)
+  }
+  return [total(0), total(1)]
+}
+
+/** Emits the pair sums of columns 16 and 17, which only low pairs reach; returns their vector. */
+function emitLastColumns(emit: Emit, rule: PairRule): string {
+  const middle = [quad('a', 8), quad('a', 9), quad(rule.second, 8), quad(rule.second, 9)] as const
+  emit(`const xm = ${rule.left(middle[0], middle[1])}`)
+  emit(`const ym = ${rule.right(middle[2], middle[3])}`)
+  emit('let last17 = v128.and(i64x2.extmul_low_i32x4_s(xm, ym), i64x2(-1, 0))')
+  emit('let last16 = i64x2.splat(0)')
+  for (const column of [16, 17]) {
+    for (const start of [0, 4]) {
+      const partner = column - start - 3
+      const id = `l${column}_${start}`
+      emit(`const x${id} = ${rule.left(quad('a', start), reversed(quad('a', partner)))}`)
+      emit(
+        `const y${id} = ${rule.right(quad(rule.second, start), reversed(quad(rule.second, partner)))}`,
+      )
+      for (const part of ['low', 'high']) {
+        const value = `i64x2.extmul_${part}_i32x4_s(x${id}, y${id})`
+        emit(`last${column} = i64x2.add(last${column}, ${value})`)
+      }
+    }
+  }
+  return 'i64x2.add(v128.shuffle<i64>(last16, last17, 0, 2), v128.shuffle<i64>(last16, last17, 1, 3))'
+}
+
+/** Emits all pair sums as e0-e3 (even columns), o0-o3 (odd columns) and t (columns 16, 17). */
+function emitPairs(emit: Emit, rule: PairRule): void {
+  for (const [name, k] of [
+    ['e', 0],
+    ['o', 1],
+  ] as const) {
+    for (const eight of [0, 8]) {
+      const [low, high] = emitColumns(emit, rule, k + eight)
+      emit(`let ${name}${eight / 4} = ${low}`)
+      emit(`let ${name}${eight / 4 + 1} = ${high}`)
+    }
+  }
+  emit(`let t = ${emitLastColumns(emit, rule)}`)
+}
+
+/**
+ * Adds the squares q_i = a_i b_i of Granger and Scott and the bias: column k gains q_0 + … + q_k and
+ * twice q_(k+1) + … + q_17, that is twice the sum of all less a prefix sum.
+ */
+function emitDiagonal(emit: Emit): void {
+  for (const m of [0, 1, 2, 3]) {
+    emit(`const ql${m} = i64x2.extmul_low_i32x4_s(${quad('a', 4 * m)}, ${quad('b', 4 * m)})`)
+    emit(`const qh${m} = i64x2.extmul_high_i32x4_s(${quad('a', 4 * m)}, ${quad('b', 4 * m)})`)
+    emit(`const qo${m} = v128.shuffle<i64>(ql${m}, qh${m}, 1, 3)`)
+    emit(`const s${m} = i64x2.add(v128.shuffle<i64>(ql${m}, qh${m}, 0, 2), qo${m})`)
+    emit(`let p${m} = i64x2.add(s${m}, v128.shuffle<i64>(i64x2.splat(0), s${m}, 0, 2))`)
+    if (m > 0) emit(`p${m} = i64x2.add(p${m}, r${m - 1})`)
+    emit(`const r${m} = v128.shuffle<i64>(p${m}, p${m}, 1, 1)`)
+  }
+  emit(`const qt = i64x2.extmul_low_i32x4_s(${quad('a', 16)}, ${quad('b', 16)})`)
+  emit('const pt = i64x2.add(i64x2.add(qt, v128.shuffle<i64>(i64x2.splat(0), qt, 0, 2)), r3)')
+  emit('const all = i64x2.shl(v128.shuffle<i64>(pt, pt, 1, 1), 1)')
+  emit(`const base = i64x2.add(all, i64x2.splat(${COLUMN_BIAS}))`)
+  for (const m of [0, 1, 2, 3]) {
+    emit(`const w${m} = i64x2.sub(base, p${m})`)
+    emit(`o${m} = i64x2.add(o${m}, w${m})`)
+    emit(`e${m} = i64x2.add(e${m}, i64x2.add(w${m}, qo${m}))`)
+  }
+  emit('t = i64x2.add(t, i64x2.sub(base, pt))')
+}
+
+/** Doubles the pair sums of a square and adds its diagonal; doubles the whole if told; biases. */
+function emitSquares(emit: Emit, twice: boolean): void {
+  for (const m of [0, 1, 2, 3]) {
+    const part = m % 2 === 0 ? 'low' : 'high'
+    const [once, wrapped] = [4 * (m >> 1), 4 * (m >> 1) + 9].map((start) => {
+      const limbs = quad('a', start)
+      return `i64x2.extmul_${part}_i32x4_s(${limbs}, ${limbs})`
+    })
+    emit(`e${m} = i64x2.add(${once}, i64x2.shl(i64x2.add(e${m}, ${wrapped}), 1))`)
+    emit(`o${m} = i64x2.shl(o${m}, 1)`)
+  }
+  emit(`const ends = v128.shuffle<i32>(${quad('a', 8)}, ${quad('a', 16)}, 0, 5, 0, 5)`)
+  emit('const q8q17 = i64x2.extmul_low_i32x4_s(ends, ends)')
+  emit('const q8 = v128.and(q8q17, i64x2(-1, 0))')
+  emit('const q17 = v128.shuffle<i64>(q8q17, i64x2.splat(0), 1, 2)')
+  emit('t = i64x2.add(q8, i64x2.shl(i64x2.add(t, q17), 1))')
+  for (const column of ['e0', 'e1', 'e2', 'e3', 'o0', 'o1', 'o2', 'o3', 't']) {
+    const value = twice ? `i64x2.shl(${column}, 1)` : column
+    emit(`${column} = i64x2.add(${value}, i64x2.splat(${COLUMN_BIAS}))`)
+  }
+}
+
+/** Cuts the biased columns into limbs, brings what passes 2^522 back doubled, stores at `r`. */
+function emitReduction(emit: Emit): void {
+  emit(`const mask = i32x4.splat(${LIMB_MASK})`)
+  for (const m of [0, 1, 2, 3]) {
+    const blend = (even: string, odd: string) => `v128.shuffle<i32>(${even}, ${odd}, 0, 5, 2, 7)`
+    emit(`const lo${m} = v128.and(${blend(`e${m}`, `i64x2.shl(o${m}, 32)`)}, mask)`)
+    emit(
+      `const mid${m} = v128.and(${blend(`i64x2.shr_u(e${m}, 29)`, `i64x2.shl(o${m}, 3)`)}, mask)`,
+    )
+    emit(`const hi${m} = ${blend(`i64x2.shr_u(e${m}, 58)`, `i64x2.shr_u(o${m}, 26)`)}`)
+  }
+  const spread = (vector: string) => `v128.shuffle<i32>(${vector}, ${vector}, 0, 2, 0, 2)`
+  emit(`const lo4 = v128.and(${spread('t')}, mask)`)
+  emit(`const mid4 = v128.and(${spread('i64x2.shr_u(t, 29)')}, mask)`)
+  emit(`const hi4 = ${spread('i64x2.shr_u(t, 58)')}`)
+  emit('const midIn = i32x4.shl(mid4, 1)')
+  emit('const hiIn = i32x4.shl(hi4, 1)')
+  for (const m of VECTORS) {
+    const mid = window(m === 0 ? 'midIn' : `mid${m - 1}`, `mid${m}`, 3)
+    const hi = window(m === 0 ? 'hiIn' : `hi${m - 1}`, `hi${m}`, 2)
+    emit(`const u${m} = i32x4.add(i32x4.add(lo${m}, ${mid}), i32x4.add(${hi}, ${columnOffset(m)}))`)
+  }
+  emitCarry(emit, 'u', 'r')
+}
+
+/** Takes back what the bias left in the sum of the three cuts, less the 2^28 `emitCarry` expects. */
+function columnOffset(vector: number): string {
+  const others = -HALF_LIMB - 32
+  if (vector > 0) return `i32x4.splat(${others})`
+  return `i32x4(${-2 * HALF_LIMB - 64}, ${-HALF_LIMB - 64}, ${others}, ${others})`
+}
+
+/** The source of `mul(r, a, b)`, `sqr(r, a)` and `sqrTwice(r, a)`, the last being 2 a^2. */
+export function productFunctions(): string {
+  const square = (twice: boolean) => (emit: Emit) => {
+    emitPairs(emit, SQUARE)
+    emitSquares(emit, twice)
+    emitReduction(emit)
+  }
+  return [
+    emittedFunction('mul', ['r', 'a', 'b'], (emit) => {
+      emitPairs(emit, GRANGER_SCOTT)
+      emitDiagonal(emit)
+      emitReduction(emit)
+    }),
+    emittedFunction('sqr', ['r', 'a'], square(false)),
+    emittedFunction('sqrTwice', ['r', 'a'], square(true)),
+  ].join('\n')
+}
