@@ -1,0 +1,42 @@
+import { isObject, type JsonObject } from '@holdfast/base'
+import { type Jwe, parseJwe } from '@holdfast/crypto'
+import { sealFault } from './faults.ts'
+import type { ShareMembership } from './pin.ts'
+
+/** The pin name in a sealed secret's protected header. @throws Fault seal.sealed_malformed */
+export function pinNameOf(jwe: Jwe): string {
+  const { clevis } = jwe.header
+  const pin = isObject(clevis) ? clevis.pin : undefined
+  if (typeof pin !== 'string') throw malformed('its header names no clevis pin')
+  return pin
+}
+
+/** The object that a pin stored under its own name. @throws Fault seal.sealed_malformed */
+export function pinHeader(jwe: Jwe, name: string): JsonObject {
+  const { clevis } = jwe.header
+  const own = isObject(clevis) ? clevis[name] : undefined
+  if (!isObject(own)) throw malformed(`its header has no "${name}" member`)
+  return own
+}
+
+/** Parses a sealed secret and checks that it names a pin. */
+export function parseSealed(text: string): Jwe {
+  const jwe = parseJwe(text)
+  pinNameOf(jwe)
+  return jwe
+}
+
+export function stringMember(source: JsonObject, name: string, what: string): string {
+  const value = source[name]
+  if (typeof value !== 'string') throw malformed(`${what} lacks "${name}"`)
+  return value
+}
+
+export function malformed(reason: string): Error {
+  return sealFault('seal.sealed_malformed', `the sealed secret cannot be used: ${reason}`)
+}
+
+/** The extra protected-header member of a share, or nothing for a secret that is no share. */
+export function membershipMember(membership?: ShareMembership): JsonObject {
+  return membership === undefined ? {} : { holdfast: { share: membership } }
+}

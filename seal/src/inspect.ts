@@ -1,0 +1,64 @@
+import type { AnyJwk, Jwe } from '@holdfast/crypto'
+import { parseSealed, pinNameOf } from './header.ts'
+import type { PinFacts, Pins } from './pin.ts'
+import { type Policy, threshold } from './policy.ts'
+import { readMembership, readThreshold } from './share-set.ts'
+import { storedKeys } from './tang.ts'
+
+/** Everything a sealed secret says about itself; nothing is asked of the network. */
+export interface Inspection extends PinFacts {
+  pin: string
+  threshold?: number
+  set?: string
+  generation?: number
+  children?: Inspection[]
+}
+
+/** Describes a sealed secret losslessly. @throws Fault seal.sealed_malformed, seal.pin_unknown */
+export function inspect(pins: Pins, sealed: string): Inspection {
+  return inspectNode(pins, parseSealed(sealed))
+}
+
+function inspectNode(pins: Pins, jwe: Jwe): Inspection {
+  const pin = pinNameOf(jwe)
+  if (pin !== 'sss') return { pin, ...pins.get(pin).inspect(jwe) }
+  const form = readThreshold(jwe)
+  const { set, generation } = form.shares ?? {}
+  return {
+    pin,
+    label: `${form.threshold} of ${form.children.length}`,
+    threshold: form.threshold,
+    ...(set === undefined ? {} : { set }),
+    ...(generation === undefined ? {} : { generation }),
+    children: form.children.map((child) => inspectNode(pins, parseSealed(child))),
+  }
+}
+
+/**
+ * The policy that would seal to the same ways in again, key servers pinned to the signing keys that
+ * the sealed secret stores.
+ */
+export function policyOf(pins: Pins, sealed: string): Policy {
+  const jwe = parseSealed(sealed)
+  const pin = pinNameOf(jwe)
+  if (pin !== 'sss') return pins.get(pin).policyOf(jwe)
+  const form = readThreshold(jwe)
+  const children = form.children.map((child) => policyOf(pins, child))
+  return threshold(form.threshold, children)
+}
+
+/** All advertised keys that a sealed secret stores: a signature by one carries trust over. */
+export function knownKeys(sealed: string): AnyJwk[] {
+  const jwe = parseSealed(sealed)
+  const pin = pinNameOf(jwe)
+  if (pin === 'tang') return storedKeys(jwe)
+  return pin === 'sss' ? readThreshold(jwe).children.flatMap(knownKeys) : []
+}
+
+/** The set and generation of a sealed secret, where it says. */
+export function lineageOf(sealed: string): { set: string; generation: number } | undefined {
+  const jwe = parseSealed(sealed)
+  if (pinNameOf(jwe) !== 'sss') return readMembership(jwe)
+  const { shares } = readThreshold(jwe)
+  return shares === undefined ? undefined : { set: shares.set, generation: shares.generation }
+}

@@ -1,0 +1,106 @@
+import { createHash, createPublicKey, type KeyObject } from 'node:crypto'
+import { canonicalJson, isObject, parseJsonObject, Secret } from '@holdfast/base'
+import { type AnyJwk, encryptJwe, thumbprint } from '@holdfast/crypto'
+import { compactDecrypt } from 'jose'
+import { sealFault } from './faults.ts'
+import { parseSealed } from './header.ts'
+import { type OpenOptions, open } from './open.ts'
+import { readPublicKey } from './person.ts'
+import type { Pins } from './pin.ts'
+
+// Recovery by a colleague: the technician at a site without network sends the sealed secret and
+// a public key; the colleague beside the key servers opens it and sends the answer encrypted to that
+// key. The request tells nothing that the disk's header does not, and nobody in between can read
+// the answer. An answer names the request it belongs to.
+
+export interface RecoveryRequest {
+  readonly holdfast: 'recovery-request'
+  readonly version: 1
+  /** The sealed secret, compact JWE. */
+  readonly sealed: string
+  /** The technician's public key, P-256 or X25519 or RSA of at least 3072 bits. */
+  readonly technician: AnyJwk
+}
+
+/** Makes the request as one line of JSON. @throws Fault seal.holder_key_weak, seal.sealed_malformed */
+export function makeRecoveryRequest(sealed: string, technician: KeyObject): string {
+  parseSealed(sealed)
+  readPublicKey(technician.export({ type: 'spki', format: 'pem' }), 'the technician')
+  const jwk = technician.export({ format: 'jwk' })
+  const request: RecoveryRequest = {
+    holdfast: 'recovery-request',
+    version: 1,
+    sealed,
+    technician: { ...jwk, kty: jwk.kty ?? '' },
+  }
+  return canonicalJson(request)
+}
+
+/** @throws Fault seal.request_malformed */
+export function parseRecoveryRequest(text: string): RecoveryRequest {
+  const { holdfast, version, sealed, technician } = parseJsonObject(text.trim(), 'the request')
+  const known = holdfast === 'recovery-request' && version === 1
+  if (!known || typeof sealed !== 'string' || !isObject(technician)) {
+    throw sealFault('seal.request_malformed', 'this is not a recovery request', {
+      hint: 'make one on the locked machine: holdfast vault export-request',
+    })
+  }
+  readPublicKey(technician, 'the technician')
+  return { holdfast, version, sealed, technician: { ...technician, kty: String(technician.kty) } }
+}
+
+/** A digest that both people can read to each other: what was asked, and for whom. */
+export function requestDigest(request: RecoveryRequest): string {
+  const identity = { sealed: request.sealed, technician: thumbprint(request.technician) }
+  return createHash('sha256').update(canonicalJson(identity)).digest('base64url').slice(0, 22)
+}
+
+/** Opens the request's secret and encrypts it to the technician alone; compact JWE. */
+export async function answerRecoveryRequest(
+  pins: Pins,
+  request: RecoveryRequest,
+  options: OpenOptions = {},
+): Promise<string> {
+  using plaintext = await open(pins, request.sealed, options)
+  const key = readPublicKey(request.technician, 'the technician')
+  const alg = key.asymmetricKeyType === 'rsa' ? 'RSA-OAEP-256' : 'ECDH-ES'
+  const header = { alg, typ: 'holdfast-recovery-answer', request: requestDigest(request) }
+  return await encryptJwe(header, key, plaintext)
+}
+
+/**
+ * Reads an answer with the technician's private key.
+ * @throws Fault seal.answer_malformed, seal.answer_foreign when it answers another request
+ */
+export async function readRecoveryAnswer(
+  answer: string,
+  request: RecoveryRequest,
+  technician: KeyObject,
+): Promise<Secret> {
+  const own = createPublicKey(
+    technician.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  ).export({ format: 'jwk' })
+  if (thumbprint({ ...own, kty: own.kty ?? '' }) !== thumbprint(request.technician)) {
+    throw sealFault(
+      'seal.answer_foreign',
+      'this private key is not the one the request was made for',
+    )
+  }
+  let opened: Awaited<ReturnType<typeof compactDecrypt>>
+  try {
+    opened = await compactDecrypt(answer.trim(), technician)
+  } catch (cause) {
+    throw sealFault(
+      'seal.answer_malformed',
+      'the answer cannot be opened with the technician key',
+      {
+        cause: (cause as Error).name,
+        hint: 'was it made for this request and copied whole?',
+      },
+    )
+  }
+  const secret = Secret.take(opened.plaintext)
+  if (opened.protectedHeader.request === requestDigest(request)) return secret
+  secret[Symbol.dispose]()
+  throw sealFault('seal.answer_foreign', 'the answer belongs to another request')
+}

@@ -1,0 +1,70 @@
+import type { Secret } from '@holdfast/base'
+import { sealFault } from './faults.ts'
+import { knownKeys, lineageOf } from './inspect.ts'
+import { type OpenOptions, open } from './open.ts'
+import type { Pins } from './pin.ts'
+import type { Policy } from './policy.ts'
+import { type Rehearsal, rehearse } from './rehearse.ts'
+import { seal } from './seal.ts'
+
+export interface ResealOptions extends OpenOptions {
+  /**
+   * Accept a new policy that could not be proven because it needs people who are not here; never
+   * one of which a pin failed. Default false.
+   */
+  unproven?: boolean
+}
+
+/**
+ * Changes the policy of a sealed secret: opens the old one, seals under the new policy, proves
+ * the new one through its live pins, and only then returns it. The caller keeps the old one until
+ * then. Trust in key servers carries over by signatures of keys that the old one stores.
+ * @throws Fault seal.proof_failed when the new one does not open
+ */
+export async function reseal(
+  pins: Pins,
+  sealed: string,
+  policy: Policy,
+  options: ResealOptions = {},
+): Promise<{ sealed: string; rehearsal: Rehearsal }> {
+  using plaintext = await open(pins, sealed, options)
+  const lineage = lineageOf(sealed)
+  const fresh = await seal(pins, policy, plaintext, {
+    known: knownKeys(sealed),
+    ...(lineage === undefined ? {} : { set: lineage.set, generation: lineage.generation + 1 }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  })
+  return { sealed: fresh, rehearsal: await prove(pins, fresh, plaintext, options) }
+}
+
+/** Proves that a freshly sealed secret opens to `plaintext` through its live pins. */
+export async function prove(
+  pins: Pins,
+  sealed: string,
+  plaintext: Secret,
+  options: ResealOptions = {},
+): Promise<Rehearsal> {
+  const rehearsal = await rehearse(pins, sealed, options)
+  if (rehearsal.state === 'proven') {
+    using again = await open(pins, sealed, options)
+    if (again.equals(plaintext)) return rehearsal
+  }
+  if (rehearsal.state === 'not_tried' && options.unproven === true) return rehearsal
+  const reasons = failures(rehearsal).join('; ')
+  throw sealFault(
+    'seal.proof_failed',
+    `the new way in has not been proven: ${reasons || 'it needs people'}`,
+    {
+      hint: 'nothing was changed; bring the missing servers or holders back, or change the policy',
+      details: { rehearsal },
+    },
+  )
+}
+
+function failures(rehearsal: Rehearsal): string[] {
+  const own =
+    rehearsal.fault === undefined
+      ? []
+      : [`${rehearsal.pin} ${rehearsal.label}: ${rehearsal.fault.message}`]
+  return [...own, ...(rehearsal.children ?? []).flatMap(failures)]
+}
