@@ -239,9 +239,9 @@ export async function headerBackup(volume: VolumeRef, path: string): Promise<voi
   await call(volume, 'luksHeaderBackup', ['--header-backup-file', path])
 }
 
-/** Puts a header backup onto the device, whatever header that has. */
-export async function headerRestore(volume: VolumeRef, path: string): Promise<void> {
-  await call(volume, 'luksHeaderRestore', ['--header-backup-file', path])
+/** Puts a header backup onto the device, whatever header that has; a secret image never has a name. */
+export async function headerRestore(volume: VolumeRef, image: Argument): Promise<void> {
+  await call(volume, 'luksHeaderRestore', ['--header-backup-file', image])
 }
 
 /** Destroys every keyslot. Without a header backup the data is lost. */
