@@ -1,0 +1,201 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { dirname, join, normalize } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+// The shape of the tree as a test. Each failure says which rule and why the rule is there.
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+
+/** A part may use the parts before it. */
+const order = ['base', 'crypto', 'seal', 'keyserver', 'vault', 'drills', 'cli'] as const
+/** These may use everything. */
+const free = ['test', 'bench', 'tools']
+
+/** Third-party packages at run time, each with the reason it is there. */
+const reasons: Readonly<Record<string, string>> = {
+  '@clack/prompts': 'passphrase and confirmation prompts',
+  'cli-progress': 'progress bars on long work',
+  'cli-table3': 'tables in a terminal',
+  cockatiel: 'retry with decorrelated jitter',
+  commander: 'the command tree',
+  jose: 'JWS, and JWE for everything but the derived-secret opening it cannot do',
+  pino: 'logging',
+  pngjs: 'QR codes as PNG files',
+  'prom-client': 'metrics in the Prometheus format',
+  uqr: 'QR codes in a terminal',
+  zod: 'schemas of files and messages',
+}
+
+const fileLimit = 400
+const indexLimit = 20
+
+function read(path: string): string {
+  return readFileSync(join(root, path), 'utf8')
+}
+
+const tracked = execFileSync('git', ['ls-files', '-co', '--exclude-standard'], {
+  cwd: root,
+  encoding: 'utf8',
+})
+  .split('\n')
+  .filter((path) => path !== '')
+
+const sources = tracked.filter(
+  (path) => /\.(ts|mjs)$/.test(path) && !/generated\/|\/dist\/|assembly\/|\.d\.ts$/.test(path),
+)
+const product = sources.filter((path) => !/\.(test|vm)\.ts$/.test(path))
+
+interface Import {
+  file: string
+  target: string
+}
+
+function importsOf(file: string): Import[] {
+  const text = read(file).replace(/^\s*(\/\/|\*|\/\*).*$/gm, '')
+  const pattern =
+    /(?:^|\n)\s*(?:import|export)\s[^'"]*?from\s+['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)|(?:^|\n)import\s+['"]([^'"]+)['"]/g
+  return [...text.matchAll(pattern)].map((match) => ({
+    file,
+    target: match[1] ?? match[2] ?? match[3] ?? '',
+  }))
+}
+
+const partOf = (path: string): string => path.split('/')[0] ?? ''
+const packageOf = (target: string): string =>
+  target
+    .split('/')
+    .slice(0, target.startsWith('@') ? 2 : 1)
+    .join('/')
+
+function manifest(part: string): {
+  dependencies?: Record<string, string>
+  devDependencies?: Record<string, string>
+} {
+  return JSON.parse(read(`${part}/package.json`))
+}
+
+function none(found: string[], rule: string): void {
+  assert.deepEqual(found, [], rule)
+}
+
+const imports = sources
+  .filter((path) => [...order, ...free].includes(partOf(path)))
+  .flatMap(importsOf)
+
+test('a part uses only parts before it', () => {
+  const upward = imports.filter(({ file, target }) => {
+    const own = order.indexOf(partOf(file) as (typeof order)[number])
+    const used = order.indexOf(target.replace('@holdfast/', '') as (typeof order)[number])
+    return target.startsWith('@holdfast/') && own !== -1 && (used === -1 || used >= own)
+  })
+  none(
+    upward.map(({ file, target }) => `${file} imports ${target}`),
+    `layers, from below: ${order.join(' < ')}`,
+  )
+})
+
+test('no relative import leaves its part', () => {
+  const leaving = imports.filter(
+    ({ file, target }) =>
+      target.startsWith('.') && partOf(normalize(join(dirname(file), target))) !== partOf(file),
+  )
+  none(
+    leaving.map(({ file, target }) => `${file} imports ${target}`),
+    'parts meet by package name, at their public surface',
+  )
+})
+
+test('every import is declared by its part', () => {
+  const undeclared = imports.filter(({ file, target }) => {
+    if (target.startsWith('.') || target.startsWith('node:')) return false
+    const { dependencies = {}, devDependencies = {} } = manifest(partOf(file))
+    return !(packageOf(target) in { ...dependencies, ...devDependencies })
+  })
+  none(
+    undeclared.map(({ file, target }) => `${file} imports ${target}`),
+    'a manifest states all that its part needs',
+  )
+})
+
+test('third-party packages are few and each has its reason', () => {
+  const used = order.flatMap((part) => Object.keys(manifest(part).dependencies ?? {}))
+  const unlisted = used.filter((name) => !name.startsWith('@holdfast/') && !(name in reasons))
+  none([...new Set(unlisted)], 'a new dependency needs a line with its reason in this file')
+  const unused = Object.keys(reasons).filter((name) => !used.includes(name))
+  none(unused, 'a reason without its package is left over')
+})
+
+test('programs are spawned in one place', () => {
+  const allowed = ['base/src/run.ts', 'base/src/spawn.ts']
+  const spawning = imports.filter(
+    ({ file, target }) =>
+      target === 'node:child_process' &&
+      product.includes(file) &&
+      order.includes(partOf(file) as never) &&
+      !allowed.includes(file),
+  )
+  none(
+    spawning.map(({ file }) => file),
+    'base runs programs: no shell, fixed PATH, secrets by descriptor, announced to the crash tests',
+  )
+})
+
+test('only main.ts reads the environment, ends the process or sets its exit code', () => {
+  const pattern = /process\.(env|exit|exitCode)\b|import\.meta\.main/
+  const reading = product.filter(
+    (file) =>
+      order.includes(partOf(file) as never) &&
+      /src\//.test(file) &&
+      !/(^|\/)main\.ts$/.test(file) &&
+      pattern.test(read(file)),
+  )
+  none(reading, 'configuration is an argument, so that two of a thing can run in one process')
+})
+
+test('files stay small', () => {
+  const long = product.filter((file) => read(file).split('\n').length > fileLimit)
+  none(long, `a file over ${fileLimit} lines holds more than one thing`)
+  const wide = order
+    .map((part) => `${part}/src/index.ts`)
+    .filter((file) => {
+      if (!tracked.includes(file)) return false
+      const statements = read(file).match(/^(export|import)\b/gm) ?? []
+      return statements.length > indexLimit
+    })
+  none(wide, `a public surface of more than ${indexLimit} statements is no surface`)
+})
+
+test('no junk drawers', () => {
+  const drawers = tracked.filter((path) =>
+    /(^|\/)(util|utils|common|helpers|shared|misc)(\/|\.ts$)/.test(path),
+  )
+  none(drawers, 'a name must say what belongs there')
+})
+
+test('nothing is skipped, left over or silenced without a reason', () => {
+  const texts = sources
+    .filter((file) => file !== 'tools/layers.test.ts')
+    .map((file) => ({ file, text: read(file) }))
+  const find = (pattern: RegExp): string[] =>
+    texts.filter(({ text }) => pattern.test(text)).map(({ file }) => file)
+  none(
+    find(/\b(test|it|describe|suite)\.(skip|todo|only)\b|\b(skip|todo): *true/),
+    'a test that cannot fail is a defect',
+  )
+  none(find(/\b(TODO|FIXME|XXX|HACK)\b/), 'what is not done belongs into an issue')
+  none(
+    find(/@ts-(ignore|nocheck)|@ts-expect-error\s*$|biome-ignore[^:\n]*$/m),
+    'a suppression says why on its line',
+  )
+})
+
+test('types that Node cannot strip are not used', () => {
+  const decorated = product.filter(
+    (file) =>
+      /^\s*@\w+[\s(]/m.test(read(file).replace(/\/\*[\s\S]*?\*\//g, '')) && file.endsWith('.ts'),
+  )
+  none(decorated, 'Node strips types, it does not transform decorators')
+})
