@@ -1,0 +1,13 @@
+export type {
+  Command,
+  FleetHolder,
+  FleetProgress,
+  FleetRehearsal,
+  FleetServer,
+  FleetStatus,
+  FleetVolume,
+  LocalFleet,
+  LocalFleetOptions,
+  PinStatus,
+  WayStatus,
+} from './fleet.ts'
