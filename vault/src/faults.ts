@@ -9,6 +9,7 @@ export const vaultFault = faults({
   'vault.backup_foreign': 'integrity',
   'vault.backup_malformed': 'invalid',
   'vault.backup_stale': 'integrity',
+  'vault.binding_stale': 'integrity',
   'vault.binding_unproven': 'refused',
   'vault.changed_meanwhile': 'busy',
   'vault.confirmation_expired': 'refused',

@@ -16,7 +16,7 @@ const keyslotSchema = z.looseObject({
   key_size: z.number(),
   priority: z.number().optional(),
   area: z.looseObject({ offset: number64, size: number64 }),
-  kdf: z.looseObject({ type: z.string() }).optional(),
+  kdf: z.looseObject({ type: z.string(), salt: z.string().optional() }).optional(),
 })
 const tokenSchema = z.looseObject({ type: z.string(), keyslots: z.array(slotNumber) })
 const digestSchema = z.looseObject({ type: z.string(), keyslots: z.array(slotNumber) })
@@ -45,6 +45,8 @@ export interface Keyslot {
   keySize: number
   /** `pbkdf2`, `argon2i`, `argon2id`, or undefined for slots without a passphrase. */
   derivation: string | undefined
+  /** The derivation's salt: tells this keyslot from any other that has had its number. */
+  salt: string
   area: Area
   /** True when a digest of a data segment vouches for it: false for an unbound or stale slot. */
   opensData: boolean
@@ -103,6 +105,7 @@ export function parseMetadata(text: string, device: string): Metadata {
           type: slot.type,
           keySize: slot.key_size,
           derivation: slot.kdf?.type,
+          salt: slot.kdf?.salt ?? '',
           area: { offset: slot.area.offset, size: slot.area.size },
           opensData: used.has(Number(name)),
         },

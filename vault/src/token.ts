@@ -23,8 +23,6 @@ export interface Mark {
   purpose: Purpose
   /** Counts the times this way in has been resealed. */
   generation: number
-  /** Only while a change is under way: the keyslot this one is about to replace. */
-  replaces?: number
   /** The policy asked for, in clevis's form, when only a part of it could be bound. */
   wanted?: { pin: string; config: JsonObject }
   label?: string
@@ -52,7 +50,6 @@ const markSchema = z.looseObject({
   v: z.literal(1),
   purpose: z.enum(purposes),
   generation: z.int().min(0),
-  replaces: z.int().min(0).max(31).optional(),
   wanted: z.object({ pin: z.string(), config: z.record(z.string(), z.unknown()) }).optional(),
   label: z.string().max(200).optional(),
 })
@@ -109,12 +106,11 @@ function readMark(value: unknown, type: string): Mark | undefined {
     if (type === clevisType && !(isObject(value) && value.v === 1)) return undefined
     throw malformed('its holdfast member is not understood')
   }
-  const { v, purpose, generation, replaces, wanted, label } = parsed.data
+  const { v, purpose, generation, wanted, label } = parsed.data
   return {
     v,
     purpose: type === clevisType ? 'automatic' : purpose,
     generation,
-    ...(replaces === undefined ? {} : { replaces }),
     ...(wanted === undefined ? {} : { wanted }),
     ...(label === undefined ? {} : { label }),
   }

@@ -1,0 +1,45 @@
+import { readInventory } from './apply.ts'
+import { hasDeviceMapper, openMapping, type VolumeRef } from './cryptsetup.ts'
+import { openVault, type VaultDeps } from './state.ts'
+import { openAnyWay, type WayOptions } from './ways.ts'
+
+export interface UnlockOptions extends WayOptions {
+  /** Name of the mapping under /dev/mapper. Default `luks-UUID`. */
+  name?: string
+  /** Prove only, even where it could be mapped. */
+  testOnly?: boolean
+}
+
+export interface Unlocked {
+  uuid: string
+  keyslot: number | undefined
+  by: 'binding' | 'passphrase'
+  /** `mapped`: the volume is open at `path`. `tested`: it would open; nothing was mapped. */
+  state: 'mapped' | 'tested'
+  path?: string
+  /** Why it was only tested, for people. */
+  notice?: string
+}
+
+/**
+ * Opens a volume by whichever binding answers first, and maps it where the kernel can. Elsewhere
+ * the passphrase is proven at the real keyslot and the result says that nothing was mapped.
+ * @throws Fault vault.no_way_in, vault.slot_unbound, vault.not_luks ...
+ */
+export async function unlockVault(
+  deps: VaultDeps,
+  volume: VolumeRef,
+  options: UnlockOptions = {},
+): Promise<Unlocked> {
+  const vault = await openVault(deps, volume)
+  const way = await openAnyWay(vault, await readInventory(vault), options)
+  using passphrase = way.passphrase
+  const opened = { uuid: vault.uuid, keyslot: way.keyslot, by: way.by }
+  if (options.testOnly === true) return { ...opened, state: 'tested' }
+  if (!(await hasDeviceMapper())) {
+    const notice = 'this kernel has no device-mapper: the passphrase was proven, nothing was mapped'
+    return { ...opened, state: 'tested', notice }
+  }
+  const path = await openMapping(volume, options.name ?? `luks-${vault.uuid}`, passphrase)
+  return { ...opened, state: 'mapped', path }
+}
