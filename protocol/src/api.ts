@@ -1,0 +1,18 @@
+import { nodeRoutes } from './api-nodes.ts'
+import {
+  ceremonyRoutes,
+  keyRoutes,
+  manifestRoutes,
+  statusRoutes,
+  userRoutes,
+} from './api-status.ts'
+
+/** Everything a coordinator can be asked over HTTPS. */
+export const api = {
+  status: statusRoutes,
+  ceremonies: ceremonyRoutes,
+  keys: keyRoutes,
+  manifest: manifestRoutes,
+  users: userRoutes,
+  nodes: nodeRoutes,
+} as const
