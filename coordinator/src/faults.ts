@@ -1,0 +1,20 @@
+import { faults } from '@holdfast/base'
+
+/** Every fault code of this part. */
+export const coordinatorFault = faults({
+  'coordinator.already_claimed': 'refused',
+  'coordinator.backup_damaged': 'integrity',
+  'coordinator.backup_foreign': 'integrity',
+  'coordinator.claim_refused': 'refused',
+  'coordinator.data_key_sealed': 'unavailable',
+  'coordinator.header_invalid': 'integrity',
+  'coordinator.identity_absent': 'absent',
+  'coordinator.last_way': 'refused',
+  'coordinator.not_in_this_state': 'refused',
+  'coordinator.rollback_suspected': 'integrity',
+  'coordinator.row_unreadable': 'integrity',
+  'coordinator.storage_missing': 'absent',
+  'coordinator.storage_unreachable': 'unavailable',
+  'coordinator.way_unknown': 'absent',
+  'coordinator.way_unproven': 'refused',
+})
