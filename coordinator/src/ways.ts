@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { type Clock, canonicalJson, parseJsonObject, Secret } from '@holdfast/base'
 import { open, type Pins, type Policy, seal, threshold } from '@holdfast/seal'
+import type { Insertable, Selectable } from 'kysely'
 import { DataKey } from './data-key.ts'
 import { coordinatorFault } from './faults.ts'
 import type { Header } from './header.ts'
@@ -12,7 +13,10 @@ import type { WayTable } from './tables.ts'
 // and the digest of the header, so that none of the three can be exchanged unnoticed.
 
 export type WayKind = 'host-key' | 'tpm2' | 'tang' | 'holders'
-export type Way = Pick<WayTable, 'id' | 'kind' | 'label' | 'sealed' | 'generation' | 'state'>
+export type Way = Pick<
+  Selectable<WayTable>,
+  'id' | 'kind' | 'label' | 'sealed' | 'generation' | 'state'
+>
 
 /** What a way seals besides the key itself. */
 export interface KeyContext {
@@ -69,7 +73,7 @@ export async function makeWay(
   key: DataKey,
   context: KeyContext,
   clock: Clock,
-): Promise<WayTable> {
+): Promise<Insertable<WayTable>> {
   using plaintext = keyPlaintext(key, context)
   const sealed = await seal(pins, policy, plaintext, { generation: context.generation })
   const row = {

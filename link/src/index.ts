@@ -1,0 +1,2 @@
+export { certificateRequest, issue, keyId, selfSigned, type Validity } from './certificate.ts'
+export { linkFault } from './faults.ts'
