@@ -2,6 +2,7 @@
 
 import { readFile } from 'node:fs/promises'
 import asc from 'assemblyscript/asc'
+import { constantTable } from './limbs.ts'
 import { linearFunctions } from './linear.ts'
 import { productFunctions } from './products.ts'
 
@@ -14,7 +15,7 @@ const OPTIONS = ['-O1', '--runtime', 'stub', '--noAssert', '--enable', 'simd']
 
 /** The emitted AssemblyScript that assembly/p521.ts imports as './field'. */
 export function fieldSource(): string {
-  return `${productFunctions()}\n${linearFunctions()}`
+  return `${constantTable()}\n${productFunctions()}\n${linearFunctions()}`
 }
 
 /**
