@@ -1,6 +1,13 @@
 export { sealFault } from './faults.ts'
 export { createFetch, type Fetch, type FetchLimits, type HttpReply } from './http.ts'
-export { type Inspection, inspect, knownKeys, lineageOf, policyOf } from './inspect.ts'
+export {
+  holderRequests,
+  type Inspection,
+  inspect,
+  knownKeys,
+  lineageOf,
+  policyOf,
+} from './inspect.ts'
 export {
   answerRecoveryRequest,
   makeRecoveryRequest,

@@ -1,5 +1,6 @@
 import type { AnyJwk, Jwe } from '@holdfast/crypto'
 import { parseSealed, pinNameOf } from './header.ts'
+import { type HolderRequest, holderRequest } from './person.ts'
 import type { PinFacts, Pins } from './pin.ts'
 import { type Policy, threshold } from './policy.ts'
 import { readMembership, readThreshold } from './share-set.ts'
@@ -53,6 +54,14 @@ export function knownKeys(sealed: string): AnyJwk[] {
   const pin = pinNameOf(jwe)
   if (pin === 'tang') return storedKeys(jwe)
   return pin === 'sss' ? readThreshold(jwe).children.flatMap(knownKeys) : []
+}
+
+/** What each holder must be asked, for every `person` share of a sealed secret. All of it is public. */
+export function holderRequests(sealed: string): HolderRequest[] {
+  const jwe = parseSealed(sealed)
+  const pin = pinNameOf(jwe)
+  if (pin === 'person') return [holderRequest(jwe)]
+  return pin === 'sss' ? readThreshold(jwe).children.flatMap(holderRequests) : []
 }
 
 /** The set and generation of a sealed secret, where it says. */
