@@ -39,7 +39,7 @@ export interface ExchangeKey extends Disposable {
 /** Prepares a private key for repeated exchanges. @throws Fault crypto.jwk_malformed */
 export function exchangeKey(jwk: EcPrivateJwk): ExchangeKey {
   const curve = curveOf(jwk.crv)
-  using scalar = Secret.take(fromBase64url(jwk.d, 'member d'))
+  using scalar = Secret.take(scalarBytes(jwk.d))
   if (scalar.length !== curve.size) {
     throw cryptoFault('crypto.jwk_malformed', `the private key is not of ${curve.name}'s width`)
   }
@@ -49,6 +49,14 @@ export function exchangeKey(jwk: EcPrivateJwk): ExchangeKey {
     throw cryptoFault('crypto.jwk_malformed', 'the private key does not belong to its public key')
   }
   return curve.name === 'P-521' ? wasmKey(curve, scalar) : opensslKey(curve, scalar, point)
+}
+
+function scalarBytes(text: string): Buffer {
+  try {
+    return fromBase64url(text)
+  } catch {
+    throw cryptoFault('crypto.jwk_malformed', 'the private key is not base64url')
+  }
 }
 
 function checked(point: Point, curve: Curve): Point {
@@ -72,12 +80,14 @@ function wasmKey(curve: Curve, scalar: Secret): ExchangeKey {
   }
 }
 
-/** Two x-only OpenSSL exchanges, with s and s + 1, and the public identity that recovers y from them. */
+/**
+ * Two x-only OpenSSL exchanges, with s and s + 1, and the public identity that recovers y from
+ * them. The one scalar without a follower, n - 1, is refused: nobody draws it.
+ */
 function opensslKey(curve: Curve, scalar: Secret, point: Point): ExchangeKey {
   const own = privateKey(curve, scalar, point)
-  const generator = publicPoint(curve, toBytes(1n, curve.size))
   using next = Secret.take(plusOne(scalar.reveal()))
-  const following = privateKey(curve, next, addPoints(point, generator, curve))
+  const following = privateKey(curve, next, publicPoint(curve, next.reveal()))
   return {
     curve,
     multiply: (other) => {

@@ -57,6 +57,10 @@ export function parseJwe(text: string): Jwe {
     ciphertext: decode(() => fromBase64url(ciphertext)),
     tag: decode(() => fromBase64url(tag)),
   }
+  const direct = header['alg'] === 'dir' || header['alg'] === 'ECDH-ES'
+  if (direct && jwe.encryptedKey.length > 0) {
+    throw malformed('it carries an encrypted key that its algorithm does not have') // RFC 7516 5.2
+  }
   if (jwe.iv.length !== 12 || jwe.tag.length !== 16)
     throw malformed('its nonce or tag has a wrong length')
   return jwe
@@ -80,6 +84,8 @@ export type EncryptionKey = KeyObject | Secret
 /**
  * Encrypts to a compact JWE. `header` names the key management algorithm (`dir`, `ECDH-ES`,
  * `RSA-OAEP-256` ...) and carries the members to authenticate.
+ * @throws Fault crypto.jwe_unsupported when the key cannot be encrypted for, such as an X25519
+ *   point of low order
  */
 export async function encryptJwe(
   header: JsonObject & { alg: string },
@@ -87,9 +93,15 @@ export async function encryptJwe(
   plaintext: Secret,
 ): Promise<string> {
   const head = { ...header, enc: 'A256GCM' } satisfies CompactJWEHeaderParameters
-  return await new CompactEncrypt(plaintext.reveal())
-    .setProtectedHeader(head)
-    .encrypt(key instanceof Secret ? key.reveal() : key)
+  const bytes = plaintext.reveal()
+  const encryptionKey = key instanceof Secret ? key.reveal() : key
+  try {
+    return await new CompactEncrypt(bytes).setProtectedHeader(head).encrypt(encryptionKey)
+  } catch (cause) {
+    throw cryptoFault('crypto.jwe_unsupported', `cannot encrypt with ${header.alg} for this key`, {
+      cause,
+    })
+  }
 }
 
 /**
