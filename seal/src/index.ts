@@ -19,7 +19,7 @@ export {
 export { type OpenEvent, type OpenOptions, open } from './open.ts'
 export type { AskPassphrase } from './passphrase.ts'
 export { type HolderAnswer, type HolderRequest, type Holders, readPublicKey } from './person.ts'
-export type { Pin, PinFacts, Pins, SealOptions, ShareMembership } from './pin.ts'
+export type { KnownKey, Pin, PinFacts, Pins, SealOptions, ShareMembership } from './pin.ts'
 export { createPins, type PinSources } from './pins.ts'
 export * from './placement.ts'
 export {
