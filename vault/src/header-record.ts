@@ -22,6 +22,8 @@ const recordSchema = z.object({
   volumeKey: z.string(),
   keyslots: z.array(z.string()),
   deviceSize: z.int().min(0),
+  /** Bytes from the start of the header to the data, or to the header's end: what a wipe destroys. */
+  area: z.int().positive(),
   /** ISO 8601, UTC. */
   updated: z.string(),
   /** Copies that left Holdfast's reach, as far as it was told. */
@@ -58,6 +60,11 @@ export interface Observation {
   now: number
 }
 
+/** Bytes that a header takes up on its device, the gap before the data included. */
+export function areaOf(facts: Pick<HeaderFacts, 'length' | 'dataOffset'>): number {
+  return Math.max(facts.length, facts.dataOffset)
+}
+
 /** Remembers the header's state now, keeping the generation from going down. */
 export async function rememberHeader(state: string, seen: Observation): Promise<HeaderRecord> {
   const { facts, volume } = seen
@@ -75,6 +82,7 @@ export async function rememberHeader(state: string, seen: Observation): Promise<
     volumeKey: facts.volumeKey,
     keyslots: [...facts.keyslots],
     deviceSize: seen.deviceSize,
+    area: areaOf(facts),
     updated: new Date(seen.now).toISOString(),
     exports: known?.exports ?? [],
   }
