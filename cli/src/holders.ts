@@ -1,31 +1,10 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto'
 import { isFault, Secret } from '@holdfast/base'
 import type { HolderAnswer, HolderRequest, Holders } from '@holdfast/seal'
-import type { Context, OptionSpec } from './command.ts'
+import type { Context } from './command.ts'
 import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'
 import { readInput, readSecretText } from './streams.ts'
-
-/** How a holder takes part in opening: with the key itself, or with a share unwrapped elsewhere. */
-export const holderOptions: readonly OptionSpec[] = [
-  {
-    flags: '--holder-key <NAME=FILE>',
-    says: "a holder's private key, PEM; a passphrase is asked for when it has one",
-    repeat: true,
-    completes: 'file',
-  },
-  {
-    flags: '--key-passphrase-file <FILE>',
-    says: 'passphrase of the private keys; - is standard input',
-    completes: 'file',
-  },
-  {
-    flags: '--share <NAME=FILE>',
-    says: "a holder's unwrapped share: the 32 bytes that openssl pkeyutl wrote, or their base64",
-    repeat: true,
-    completes: 'file',
-  },
-]
 
 /** Answers for the holders named on the command line; others are absent. */
 export async function holdersFrom(input: Input, context: Context): Promise<Holders> {

@@ -2,13 +2,10 @@ import { homedir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Settings } from './command.ts'
-import { runCommand } from './run-command.ts'
-import { processStreams } from './streams.ts'
-import { controllingTerminal } from './terminal.ts'
-import { commandTree } from './tree.ts'
 import { version } from './version.ts'
 
-// The only file of this part that reads the environment, handles signals or sets the exit code.
+// The only file of this part that reads the environment, handles signals or sets the exit code. What
+// it needs beyond that is loaded only when there is a command to run.
 
 function settingsOf(environment: NodeJS.ProcessEnv): Settings {
   const root = process.getuid?.() === 0
@@ -36,23 +33,32 @@ function userName(): string {
   }
 }
 
-const stop = new AbortController()
-let signalCode = 130
-for (const [name, code] of [
-  ['SIGINT', 130],
-  ['SIGTERM', 143],
-] as const) {
-  // Once: a second Ctrl-C ends the process at once.
-  process.once(name, () => {
+/** Runs the command; the first Ctrl-C asks it to stop, the second ends the process at once. */
+async function run(words: readonly string[]): Promise<number> {
+  const [{ runCommand }, { processStreams }, { controllingTerminal }, { commandTree }] =
+    await Promise.all([
+      import('./run-command.ts'),
+      import('./streams.ts'),
+      import('./terminal.ts'),
+      import('./tree.ts'),
+    ])
+  const stop = new AbortController()
+  let signalCode = 130
+  const stopWith = (code: number) => {
     signalCode = code
-    stop.abort(new Error(`stopped by ${name}`))
+    stop.abort(new Error('stopped by a signal'))
+  }
+  process.once('SIGINT', () => stopWith(130))
+  process.once('SIGTERM', () => stopWith(143))
+  return await runCommand(commandTree, words, {
+    settings: settingsOf(process.env),
+    streams: processStreams(),
+    terminal: () => controllingTerminal(),
+    signal: stop.signal,
+    signalCode: () => signalCode,
   })
 }
 
-process.exitCode = await runCommand(commandTree, process.argv.slice(2), {
-  settings: settingsOf(process.env),
-  streams: processStreams(),
-  terminal: () => controllingTerminal(),
-  signal: stop.signal,
-  signalCode: () => signalCode,
-})
+const words = process.argv.slice(2)
+if (words.length === 1 && (words[0] === '--version' || words[0] === '-V')) console.log(version)
+else process.exitCode = await run(words)

@@ -1,20 +1,9 @@
 import type { Secret } from '@holdfast/base'
 import { createPins, type Pins } from '@holdfast/seal'
-import type { Context, OptionSpec } from './command.ts'
-import { holderOptions, holdersFrom } from './holders.ts'
+import type { Context } from './command.ts'
+import { holdersFrom } from './holders.ts'
 import type { Input } from './input.ts'
 import { readSecretText } from './streams.ts'
-
-/** Options of every command that opens a sealed secret. */
-export const openingOptions: readonly OptionSpec[] = [
-  ...holderOptions,
-  {
-    flags: '--passphrase-file <FILE>',
-    says: 'the passphrase of a passphrase pin; - is standard input',
-    completes: 'file',
-  },
-  { flags: '--timeout <SECONDS>', says: 'how long one pin may take, in seconds', default: '10' },
-]
 
 /**
  * The pins as this command line has them. With a terminal a person may confirm a new key server

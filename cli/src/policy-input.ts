@@ -1,33 +1,9 @@
 import { dirname, isAbsolute, join } from 'node:path'
 import { isFault, isObject, type JsonObject, parseJson, readBounded } from '@holdfast/base'
 import { mapPins, type PinPolicy, type Policy, parsePolicy } from '@holdfast/seal'
-import type { ArgumentSpec, OptionSpec } from './command.ts'
 import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'
 import { readInput } from './streams.ts'
-
-/** `PIN CONFIG` as clevis takes them. */
-export const policyArguments: readonly ArgumentSpec[] = [
-  {
-    name: 'PIN',
-    says: 'tang, sss, tpm2, person, passphrase or null',
-    optional: true,
-  },
-  {
-    name: 'CONFIG',
-    says: "the pin's configuration: JSON, @FILE, or - for standard input",
-    optional: true,
-    completes: 'file',
-  },
-]
-
-export const policyOptions: readonly OptionSpec[] = [
-  {
-    flags: '--policy <FILE>',
-    says: 'read PIN and CONFIG from a file: {"pin":"sss","config":{"t":2,"pins":{...}}}',
-    completes: 'file',
-  },
-]
 
 const policyLimit = 1_000_000
 

@@ -31,7 +31,7 @@ export async function parse(
 ): Promise<Request> {
   const found: { request?: Request } = {}
   let printed = ''
-  const root = build(tree, [], (request) => {
+  const root = build(narrowed(tree, words), [], (request) => {
     found.request = request
   })
   const output = {
@@ -56,6 +56,12 @@ export async function parse(
     return afterCommander(error, printed, commandAt(root, words))
   }
   return found.request ?? { kind: 'print', text: root.helpInformation() }
+}
+
+/** The tree with only the branch that the first word names, so that a start does not build them all. */
+function narrowed(tree: CommandSpec, [first]: readonly string[]): CommandSpec {
+  const branch = tree.children?.find(({ name }) => name === first)
+  return branch === undefined ? tree : { ...tree, children: [branch] }
 }
 
 /** The commander tree of the specs; `found` is told what the words ask for. */

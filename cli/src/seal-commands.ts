@@ -1,6 +1,5 @@
 import type { CommandSpec, OptionSpec } from './command.ts'
-import { openingOptions } from './pins.ts'
-import { policyArguments, policyOptions } from './policy-input.ts'
+import { openingOptions, policyArguments, policyOptions } from './options.ts'
 
 const inOption = (what: string): OptionSpec => ({
   flags: '--in <FILE>',
