@@ -49,6 +49,8 @@ export interface CommandSpec {
   /** Other commands, without `holdfast`. */
   related?: readonly string[]
   children?: readonly CommandSpec[]
+  /** Started by Holdfast itself; not shown, not completed. */
+  hidden?: boolean
   /** Loads what the command does; a command without it only has children. */
   load?: () => Promise<Action>
 }
@@ -75,8 +77,8 @@ export interface Settings {
   tcti?: string
   /** Who is asking, for audit lines. */
   actor: string
-  /** The program file, to start further instances of itself. */
-  program: readonly string[]
+  /** This program's file, to start further instances of it. */
+  program: string
   version: string
 }
 

@@ -12,7 +12,6 @@ function settingsOf(environment: NodeJS.ProcessEnv): Settings {
   const state = environment.XDG_STATE_HOME ?? join(homedir(), '.local/state')
   const runtime = environment.XDG_RUNTIME_DIR ?? `/tmp/holdfast-${process.getuid?.() ?? 0}`
   const { TPM2TOOLS_TCTI: tcti, SUDO_USER: behind } = environment
-  const file = fileURLToPath(import.meta.url)
   return {
     stateDirectory:
       environment.HOLDFAST_STATE_DIR ?? (root ? '/var/lib/holdfast' : join(state, 'holdfast')),
@@ -20,7 +19,7 @@ function settingsOf(environment: NodeJS.ProcessEnv): Settings {
       environment.HOLDFAST_RUNTIME_DIR ?? (root ? '/run/holdfast' : join(runtime, 'holdfast')),
     ...(tcti === undefined ? {} : { tcti }),
     actor: behind === undefined ? userName() : `${behind} (sudo)`,
-    program: [process.execPath, file],
+    program: fileURLToPath(import.meta.url),
     version,
   }
 }

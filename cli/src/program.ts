@@ -85,7 +85,8 @@ function build(
   for (const option of spec.options ?? []) command.addOption(optionOf(option))
   for (const option of commonOptions) command.addOption(optionOf(option))
   command.addHelpText('after', () => helpSections(spec, path))
-  for (const child of spec.children ?? []) command.addCommand(build(child, path, found))
+  for (const child of spec.children ?? [])
+    command.addCommand(build(child, path, found), { hidden: child.hidden === true })
   const { load } = spec
   if (load !== undefined) {
     command.action(() => {
@@ -148,7 +149,11 @@ function afterCommander(error: CommanderError, printed: string, command: Command
   }
   const help = `${names.join(' ')} --help`
   if (error.code === 'commander.help') {
-    const known = command.commands.map((child) => child.name()).join(', ')
+    const known = command
+      .createHelp()
+      .visibleCommands(command)
+      .map((child) => child.name())
+      .join(', ')
     throw cliFault('cli.usage', `${names.join(' ')} needs a command: ${known}`, { hint: help })
   }
   const [message = '', ...more] = error.message.replace(/^error: /, '').split('\n')

@@ -1,4 +1,5 @@
 import type { CommandSpec } from './command.ts'
+import { keyserverCommand } from './keyserver-commands.ts'
 import { sealCommands } from './seal-commands.ts'
 
 /** Every command of `holdfast`. */
@@ -16,5 +17,5 @@ export const commandTree: CommandSpec = {
     },
     { says: 'what every exit code means', run: 'holdfast help exit-codes' },
   ],
-  children: [...sealCommands],
+  children: [...sealCommands, keyserverCommand],
 }
