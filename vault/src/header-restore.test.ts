@@ -204,6 +204,7 @@ test('property: only the device’s own header is accepted, and no removed slot 
           v: 1 as const,
           uuid: facts.uuid,
           deviceSize: facts.deviceSize,
+          area: 1,
           updated: '',
           exports: [],
         },

@@ -29,6 +29,8 @@ export const stepSchema = z.discriminatedUnion('do', [
 export type PanicStep = z.infer<typeof stepSchema>
 
 const outcomeSchema = z.object({
+  /** The step's place in the plan. */
+  index: z.int().min(0),
   step: stepSchema,
   /** `nothing_to_do` when it was so already; `failed` for what a wipe goes on without. */
   result: z.enum(['done', 'nothing_to_do', 'failed']),
@@ -42,6 +44,8 @@ export type StepOutcome = z.infer<typeof outcomeSchema>
 
 const journalSchema = z.object({
   v: z.literal(1),
+  /** One wipe, one id: a receipt is written once for it. */
+  id: z.string(),
   uuid: z.uuid(),
   device: z.string(),
   header: z.string().optional(),
@@ -60,6 +64,7 @@ export type PanicJournal = z.infer<typeof journalSchema>
 
 export const receiptSchema = z.object({
   v: z.literal(1),
+  id: z.string(),
   sequence: z.int().positive(),
   /** SHA-256 of the receipt before this one, as its file is; null for the first. */
   previous: z.string().length(64).nullable(),

@@ -64,12 +64,12 @@ export async function writeReceipt(
   journal: PanicJournal,
   finished: string,
 ): Promise<StoredReceipt> {
-  const { uuid, device, level, plan, started, actor, done, survives, unreachable } = journal
+  const { id, uuid, device, level, plan, started, actor, done, survives, unreachable } = journal
   const earlier = await readReceipts(state, uuid)
   const last = earlier.at(-1)
-  if (last?.receipt.plan === plan && last.receipt.started === started) return last
+  if (last?.receipt.id === id) return last
   const receipt: Receipt = {
-    ...{ v: 1, sequence: earlier.length + 1, previous: last?.digest ?? null },
+    ...{ v: 1, id, sequence: earlier.length + 1, previous: last?.digest ?? null },
     ...{ uuid, device, level, plan, started, finished, actor, survives, unreachable, steps: done },
   }
   const folder = panicDirectory(state, uuid)
