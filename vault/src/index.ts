@@ -11,6 +11,7 @@ export {
 } from './cryptsetup.ts'
 export { vaultFault } from './faults.ts'
 export { type FleetEvent, type FleetRekey, type FleetResult, rekeyFleet } from './fleet.ts'
+export * from './header-index.ts'
 export { type ListedSlot, listVault, type Standing, type VaultListing } from './list.ts'
 export { type Maintained, maintainVault, resumeVault, type Settled } from './maintain.ts'
 export * from './offline.ts'
