@@ -88,10 +88,11 @@ function opensslKey(curve: Curve, scalar: Secret, point: Point): ExchangeKey {
   const own = privateKey(curve, scalar, point)
   using next = Secret.take(plusOne(scalar.reveal()))
   const following = privateKey(curve, next, publicPoint(curve, next.reveal()))
+  const importPoint = pointImporter(own, curve)
   return {
     curve,
     multiply: (other) => {
-      const publicKey = publicKeyOf(other, curve)
+      const publicKey = importPoint(other)
       using a = Secret.take(diffieHellman({ privateKey: own, publicKey }))
       using b = Secret.take(diffieHellman({ privateKey: following, publicKey }))
       const x = toNumber(a.reveal())
@@ -133,8 +134,19 @@ function privateKey(curve: Curve, scalar: Secret, point: Point): KeyObject {
   return createPrivateKey({ key: { ...key }, format: 'jwk' })
 }
 
-function publicKeyOf(point: Point, curve: Curve): KeyObject {
-  return createPublicKey({ key: { ...jwkOf(point, curve.name) }, format: 'jwk' })
+/**
+ * Imports points as PEM text: for anything but a string Node throws and catches up to four errors
+ * inside `createPublicKey` before it looks at the key, which costs more than the import.
+ */
+function pointImporter(key: KeyObject, curve: Curve): (point: Point) => KeyObject {
+  const spki = createPublicKey(key).export({ type: 'spki', format: 'der' })
+  const head = spki.subarray(0, spki.length - 2 * curve.size) // ends with 0x04: uncompressed
+  return ({ x, y }) => {
+    const der = Buffer.concat([head, toBytes(x, curve.size), toBytes(y, curve.size)])
+    return createPublicKey(
+      `-----BEGIN PUBLIC KEY-----\n${der.toString('base64')}\n-----END PUBLIC KEY-----\n`,
+    )
+  }
 }
 
 /** A new private key of the curve, coordinates and scalar at full width. */
