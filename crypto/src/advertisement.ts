@@ -72,7 +72,7 @@ export async function verifyAdvertisement(
   known: readonly AnyJwk[] = [],
 ): Promise<Advertisement> {
   const jws = typeof text === 'string' ? readJws(text) : text
-  const keys = payloadKeys(jws['payload'])
+  const keys = payloadKeys(jws.payload)
   const signatures = signaturesOf(jws)
   const signingKeys = keys.filter(isSigningKey).map(signingKey)
   const exchangeKeys = keys
@@ -112,7 +112,7 @@ export function isSignedBy(
 
 /** True for a key that lists the operation among its `key_ops` (RFC 7517 section 4.3), as tangd's do. */
 export function mayDo(key: AnyJwk, operation: string): boolean {
-  const operations = key['key_ops']
+  const operations = key.key_ops
   return Array.isArray(operations) && operations.includes(operation)
 }
 
@@ -121,7 +121,7 @@ export function mayDo(key: AnyJwk, operation: string): boolean {
  * along and never believed: they neither have to sign nor count when they do.
  */
 function isOnKnownCurve(key: AnyJwk): boolean {
-  return key.kty === 'EC' && isCurveName(key['crv'])
+  return key.kty === 'EC' && isCurveName(key.crv)
 }
 
 function isSigningKey(key: AnyJwk): boolean {
@@ -150,18 +150,18 @@ function payloadKeys(payload: unknown): AnyJwk[] {
   const set = read(() =>
     parseJson(fromBase64url(payload).toString('utf8'), 'the payload', 1_000_000),
   )
-  const keys = isObject(set) ? set['keys'] : undefined
+  const keys = isObject(set) ? set.keys : undefined
   if (!Array.isArray(keys) || keys.length > 100) throw malformed('its payload is not a key set')
   return keys.map((key: unknown) => {
-    if (!isObject(key) || typeof key['kty'] !== 'string') throw malformed('a key has no type')
+    if (!isObject(key) || typeof key.kty !== 'string') throw malformed('a key has no type')
     if ('d' in key || 'k' in key) throw malformed('it carries a private key')
-    return { ...key, kty: key['kty'] }
+    return { ...key, kty: key.kty }
   })
 }
 
 function signaturesOf(jws: JsonObject): FlattenedJWSInput[] {
   const { payload } = jws
-  const list: unknown[] = Array.isArray(jws['signatures']) ? jws['signatures'] : [jws]
+  const list: unknown[] = Array.isArray(jws.signatures) ? jws.signatures : [jws]
   if (list.length > mostSignatures) throw malformed('it has too many signatures')
   return list.map((entry) => {
     if (!isObject(entry)) throw malformed('a signature is not an object')

@@ -43,7 +43,7 @@ export function parseJwe(text: string): Jwe {
   const header = decode(() =>
     parseJsonObject(fromBase64url(head).toString('utf8'), 'the protected header', jweLimit),
   )
-  if (header['enc'] !== 'A256GCM') {
+  if (header.enc !== 'A256GCM') {
     throw cryptoFault('crypto.jwe_unsupported', 'the sealed secret is not encrypted with A256GCM')
   }
   if ('crit' in header || 'zip' in header) {
@@ -57,7 +57,7 @@ export function parseJwe(text: string): Jwe {
     ciphertext: decode(() => fromBase64url(ciphertext)),
     tag: decode(() => fromBase64url(tag)),
   }
-  const direct = header['alg'] === 'dir' || header['alg'] === 'ECDH-ES'
+  const direct = header.alg === 'dir' || header.alg === 'ECDH-ES'
   if (direct && jwe.encryptedKey.length > 0) {
     throw malformed('it carries an encrypted key that its algorithm does not have') // RFC 7516 5.2
   }
@@ -141,8 +141,8 @@ export function deriveContentKey(z: Secret, header: JsonObject): Secret {
     .update(z.reveal())
     .update(uint32(algorithm.length))
     .update(algorithm)
-    .update(prefix(header['apu']))
-    .update(prefix(header['apv']))
+    .update(prefix(header.apu))
+    .update(prefix(header.apv))
     .update(uint32(256))
     .digest()
   return Secret.take(digest)

@@ -111,7 +111,7 @@ export function jwkOf(point: Point, crv: CurveName): EcPublicJwk {
 
 /** Reads an elliptic-curve public key from outside and checks its point. Unknown members are kept out. */
 export function parseEcPublicJwk(value: unknown, what: string): EcPublicJwk {
-  if (!isObject(value) || value['kty'] !== 'EC') throw malformed(`${what} is not an EC key`)
+  if (!isObject(value) || value.kty !== 'EC') throw malformed(`${what} is not an EC key`)
   const { crv, x, y, alg, key_ops } = value
   if (!isCurveName(crv)) throw malformed(`${what} is on an unknown curve`)
   if (typeof x !== 'string' || typeof y !== 'string') throw malformed(`${what} lacks x or y`)

@@ -2,7 +2,6 @@ import {
   type Clock,
   type Fault,
   isFault,
-  messageOf,
   type Secret,
   systemClock,
 } from '@holdfast/base'
