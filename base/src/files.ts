@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, rename, unlink } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { announce } from './effect.ts'
+import { isFault } from './fault.ts'
 import { baseFault } from './faults.ts'
 
 // Rules of this file: a durable write is complete or absent after a crash at any line. The bytes go
@@ -10,6 +11,7 @@ import { baseFault } from './faults.ts'
 // is flushed; only then is the effect announced. Temporary names start with `.tmp-`.
 
 const temporaryPrefix = '.tmp-'
+const shredStep = 1024 * 1024
 
 async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY)
@@ -43,18 +45,25 @@ export async function writeDurable(
     await rename(temporary, path)
   } catch (cause) {
     await unlink(temporary).catch(() => undefined)
-    throw unreadable(path, cause)
+    throw fileFault(path, cause)
   }
   await syncDirectory(folder)
   announce('write', path)
 }
 
-/** Appends one record and flushes it. */
+/**
+ * Appends one record and flushes it. A crash may leave a part of the record at the end: readers
+ * must bear with a last line that is cut off.
+ */
 export async function appendDurable(path: string, text: string, mode = 0o600): Promise<void> {
-  const file = await open(path, 'a', mode)
+  const file = await openOrFault(path, 'a', mode)
   try {
+    const { size } = await file.stat()
     await file.appendFile(text)
     await file.sync()
+    if (size === 0) await syncDirectory(dirname(path)) // the name itself may be new
+  } catch (cause) {
+    throw fileFault(path, cause)
   } finally {
     await file.close()
   }
@@ -67,7 +76,7 @@ export async function removeDurable(path: string): Promise<boolean> {
     await unlink(path)
   } catch (cause) {
     if (codeOf(cause) === 'ENOENT') return false
-    throw unreadable(path, cause)
+    throw fileFault(path, cause)
   }
   await syncDirectory(dirname(path))
   announce('remove', path)
@@ -79,7 +88,7 @@ export async function renameDurable(from: string, to: string): Promise<void> {
   try {
     await rename(from, to)
   } catch (cause) {
-    throw unreadable(from, cause)
+    throw fileFault(from, cause)
   }
   await syncDirectory(dirname(to))
   announce('rename', to)
@@ -94,43 +103,62 @@ export async function shredDurable(path: string): Promise<boolean> {
     // A read-only mode (0440 key files) does not stop root; others fall through to plain removal.
     if (codeOf(cause) === 'ENOENT') return false
     if (codeOf(cause) === 'EACCES') return removeDurable(path)
-    throw unreadable(path, cause)
+    throw fileFault(path, cause)
   }
   try {
     const { size } = await file.stat()
-    await file.write(randomBytes(Math.max(size, 1)), 0, size, 0)
+    for (let at = 0; at < size; at += shredStep) {
+      // `writeFile` on a handle goes on from where the last one ended and never writes short.
+      await file.writeFile(randomBytes(Math.min(shredStep, size - at)))
+    }
     await file.sync()
+  } catch (cause) {
+    throw fileFault(path, cause)
   } finally {
     await file.close()
   }
   return removeDurable(path)
 }
 
-/** Reads a whole file of at most `limit` bytes. */
+/**
+ * Reads a whole file of at most `limit` bytes; a pipe or another file without a size too.
+ * @throws Fault base.file_absent, base.file_unreadable, base.file_too_large
+ */
 export async function readBounded(path: string, limit: number): Promise<Buffer> {
-  let file: FileHandle
+  const file = await openOrFault(path, 'r')
+  let chunk: Buffer = Buffer.alloc(0)
   try {
-    file = await open(path, 'r')
-  } catch (cause) {
-    throw unreadable(path, cause)
-  }
-  try {
-    const chunk = Buffer.alloc(limit + 1)
+    const { size } = await file.stat()
+    chunk = Buffer.alloc(Math.min(limit, Math.max(size, 4096)) + 1)
     let length = 0
-    for (;;) {
+    while (length <= limit) {
+      if (length === chunk.length) chunk = grown(chunk, limit + 1)
       const { bytesRead } = await file.read(chunk, length, chunk.length - length, null)
       length += bytesRead
-      if (bytesRead === 0 || length > limit) break
+      if (bytesRead === 0) return Buffer.from(chunk.subarray(0, length))
     }
-    if (length > limit) {
-      chunk.fill(0)
-      throw baseFault('base.file_too_large', `${path} is larger than ${limit} bytes`)
-    }
-    const bytes = Buffer.from(chunk.subarray(0, length))
-    chunk.fill(0)
-    return bytes
+    throw baseFault('base.file_too_large', `${path} is larger than ${limit} bytes`)
+  } catch (cause) {
+    throw isFault(cause) ? cause : fileFault(path, cause)
   } finally {
+    chunk.fill(0)
     await file.close()
+  }
+}
+
+/** Twice the room, at most `most`; the old bytes, which may be secret, are wiped. */
+function grown(chunk: Buffer, most: number): Buffer {
+  const larger = Buffer.alloc(Math.min(most, chunk.length * 2))
+  chunk.copy(larger)
+  chunk.fill(0)
+  return larger
+}
+
+async function openOrFault(path: string, flags: string, mode?: number): Promise<FileHandle> {
+  try {
+    return await open(path, flags, mode)
+  } catch (cause) {
+    throw fileFault(path, cause)
   }
 }
 
@@ -144,8 +172,17 @@ export async function readIfPresent(path: string, limit: number): Promise<Buffer
   }
 }
 
+/** Makes a directory, and those above it, durably. */
 export async function ensureDirectory(path: string, mode = 0o700): Promise<void> {
-  await mkdir(path, { recursive: true, mode })
+  try {
+    const first = await mkdir(path, { recursive: true, mode })
+    if (first === undefined) return
+    for (let made = resolve(path); made.length >= first.length; made = dirname(made)) {
+      await syncDirectory(dirname(made))
+    }
+  } catch (cause) {
+    throw fileFault(path, cause)
+  }
 }
 
 /** Names of a directory's entries, sorted; left-over temporary files of a crash are not listed. */
@@ -154,7 +191,7 @@ export async function listDirectory(path: string): Promise<string[]> {
     const names = await readdir(path)
     return names.filter((name) => !name.startsWith(temporaryPrefix)).sort()
   } catch (cause) {
-    throw unreadable(path, cause)
+    throw fileFault(path, cause)
   }
 }
 
@@ -163,7 +200,8 @@ export function codeOf(error: unknown): string | undefined {
   return (error as { code?: string } | undefined)?.code
 }
 
-function unreadable(path: string, cause: unknown): Error {
+/** The fault for a system error about `path`. */
+export function fileFault(path: string, cause: unknown): Error {
   const code = codeOf(cause)
   if (code === 'ENOENT') {
     return baseFault('base.file_absent', `${path} does not exist`, { cause })

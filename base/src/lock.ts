@@ -1,40 +1,40 @@
-import { open, readFile, unlink } from 'node:fs/promises'
+import { type FileHandle, open } from 'node:fs/promises'
 import { baseFault } from './faults.ts'
-import { codeOf } from './files.ts'
+import { fileFault } from './files.ts'
+import { lockDescriptor } from './run.ts'
 
-/** The start time of a process in clock ticks since boot (proc(5), stat field 22): tells reused ids apart. */
-async function startTime(pid: number): Promise<string | undefined> {
+/**
+ * Takes an exclusive lock on a file, which is made when it is missing and stays. The kernel holds the
+ * lock and frees it when this process ends, however it ends, so there is never a stale one to
+ * break; the process id inside is for the message only. Disposing releases the lock.
+ * @throws Fault base.locked when somebody, this process included, already holds it
+ */
+export async function lock(path: string, what: string): Promise<AsyncDisposable> {
+  const file = await openLockFile(path)
   try {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
-  } catch {
-    return undefined
+    if (!(await lockDescriptor(file.fd))) throw await locked(file, what)
+    await file.truncate(0)
+    await file.write(`${process.pid}\n`, 0)
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+  return { [Symbol.asyncDispose]: () => file.close() }
+}
+
+async function openLockFile(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'a+', 0o600)
+  } catch (cause) {
+    throw fileFault(path, cause)
   }
 }
 
-/**
- * Takes an exclusive lock file naming this process; a lock whose process is gone is taken over.
- * Throws `base.locked` when a living process holds it. Disposing releases it.
- */
-export async function lock(path: string, what: string): Promise<AsyncDisposable> {
-  const mine = `${process.pid} ${await startTime(process.pid)}`
-  for (let attempt = 0; attempt < 3; attempt += 1) {
-    try {
-      const file = await open(path, 'wx', 0o600)
-      await file.writeFile(mine)
-      await file.close()
-      return { [Symbol.asyncDispose]: () => unlink(path).catch(() => undefined) }
-    } catch (error) {
-      if (codeOf(error) !== 'EEXIST') throw error
-    }
-    const held = await readFile(path, 'utf8').catch(() => '')
-    const [pid, started] = held.split(' ')
-    if (held !== '' && (await startTime(Number(pid))) === started) {
-      throw baseFault('base.locked', `${what} is in use by process ${pid}`, {
-        hint: 'wait for the other command to finish, then try again',
-      })
-    }
-    await unlink(path).catch(() => undefined)
-  }
-  throw baseFault('base.locked', `${what} is in use by another process`)
+async function locked(file: FileHandle, what: string): Promise<Error> {
+  const { bytesRead, buffer } = await file.read(Buffer.alloc(32), 0, 32, 0)
+  const holder = buffer.toString('utf8', 0, bytesRead).trim()
+  const by = /^\d+$/.test(holder) ? `process ${holder}` : 'another process'
+  return baseFault('base.locked', `${what} is in use by ${by}`, {
+    hint: 'wait for the other command to finish, then try again',
+  })
 }

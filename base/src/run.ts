@@ -71,8 +71,9 @@ export function programSearchPath(): string {
 }
 
 function secretDescriptor(secret: Secret): number {
+  const bytes = secret.reveal()
   const descriptor = openSync('/dev/shm', O_TMPFILE | O_RDWR, 0o600)
-  writeSync(descriptor, secret.reveal(), 0, secret.length, 0)
+  writeSync(descriptor, bytes, 0, bytes.length, 0)
   return descriptor
 }
 
@@ -102,13 +103,17 @@ function execute(
     child.stdin?.on('error', () => undefined) // a program may exit without reading its input
     child.on('error', (error: NodeJS.ErrnoException) => {
       clearTimeout(timer)
-      reject(error.code === 'ENOENT' ? programMissing(program) : error)
+      reject(options.signal?.aborted === true ? error : cannotStart(program, error))
     })
     child.on('close', (code, signal) => {
       clearTimeout(timer)
       if (timedOut) {
         const text = `${program} did not finish within ${options.timeout ?? 120_000} ms`
         return reject(baseFault('base.program_timeout', text))
+      }
+      if (collect.exceeded()) {
+        const text = `${program} printed more than ${limit} bytes and was stopped`
+        return reject(baseFault('base.program_failed', text))
       }
       resolve({ code: code ?? (signal === null ? 1 : 137), ...collect.result() })
     })
@@ -120,17 +125,20 @@ function execute(
 function collector(limit: number, stop: () => void) {
   const out: Buffer[] = []
   const err: Buffer[] = []
+  let exceeded = false
   const add = (into: Buffer[]) => {
     let size = 0
     return (chunk: Buffer) => {
       size += chunk.length
-      if (size > limit) stop()
+      exceeded ||= size > limit
+      if (exceeded) stop()
       else into.push(chunk)
     }
   }
   return {
     out: add(out),
     err: add(err),
+    exceeded: () => exceeded,
     result: () => {
       const stdout = Buffer.concat(out)
       for (const chunk of out) chunk.fill(0)
@@ -150,6 +158,25 @@ function failed(program: string, words: string[], result: RunResult): Error {
       details: { program, code: result.code, stderr: result.stderr.slice(0, 4000) },
     },
   )
+}
+
+/**
+ * Takes an exclusive lock (flock(2)) on an open file of ours, which keeps it until the file is
+ * closed or this process ends in whatever way. False when somebody else has it.
+ * Node has no call for this; the `flock` program locks the description that it inherits.
+ */
+export async function lockDescriptor(descriptor: number): Promise<boolean> {
+  const options = { accept: [0, 1], timeout: 10_000 }
+  const words = ['--exclusive', '--nonblock', '3']
+  const result = await execute('flock', words, [descriptor], options)
+  if (!options.accept.includes(result.code)) throw failed('flock', words, result)
+  return result.code === 0
+}
+
+/** The fault for a program that could not be started. */
+export function cannotStart(program: string, error: NodeJS.ErrnoException): Error {
+  if (error.code === 'ENOENT') return programMissing(program)
+  return baseFault('base.program_failed', `${program} cannot be started: ${error.message}`)
 }
 
 /** The fault for a program that is not installed, naming the Debian package that has it. */

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { baseFault } from './faults.ts'
-import { programMissing, programSearchPath } from './run.ts'
+import { cannotStart, programSearchPath } from './run.ts'
 
 export interface StartOptions {
   environment?: Readonly<Record<string, string>>
@@ -70,7 +70,7 @@ function firstLine(
     }, within)
     child.once('error', (error: NodeJS.ErrnoException) => {
       clearTimeout(timer)
-      reject(error.code === 'ENOENT' ? programMissing(program) : error)
+      reject(cannotStart(program, error))
     })
     child.once('close', (code) => {
       clearTimeout(timer)

@@ -18,6 +18,41 @@ export const LIMB_MASK = 2 ** LIMB_BITS - 1
 export const HALF_LIMB = 2 ** (LIMB_BITS - 1)
 export const VECTORS = [0, 1, 2, 3, 4]
 
+/** The upper word of 2^63 + 2^57 + 2^28, as a signed number. */
+const BIAS_HIGH = 2 ** 25 - 2 ** 31
+const OFFSET = -HALF_LIMB - 32
+
+/**
+ * Constant vectors, each as four 32-bit lanes. They are loaded from memory: as immediates V8 builds
+ * them anew from four instructions at every use.
+ *
+ * `columnBias` is added to each column before it is cut into 29 + 29 + 6 bits: 2^28 and 2^57 round
+ * the cuts to the nearest, 2^63 makes logical shifts, the only 64-bit ones SIMD has, do for signed
+ * columns. `columnOffset` takes from the sum of three cuts what the bias left in it, less the 2^28
+ * that `emitCarry` expects; `firstColumnOffset` is that for limbs 0 to 3.
+ */
+const CONSTANTS: Readonly<Record<string, readonly [number, number, number, number]>> = {
+  limbMask: [LIMB_MASK, LIMB_MASK, LIMB_MASK, LIMB_MASK],
+  halfLimb: [HALF_LIMB, HALF_LIMB, HALF_LIMB, HALF_LIMB],
+  firstLane: [-1, 0, 0, 0],
+  lowHalf: [-1, -1, 0, 0],
+  threeLanes: [-1, -1, -1, 0],
+  columnBias: [HALF_LIMB, BIAS_HIGH, HALF_LIMB, BIAS_HIGH],
+  columnOffset: [OFFSET, OFFSET, OFFSET, OFFSET],
+  firstColumnOffset: [2 * OFFSET, OFFSET - 32, OFFSET, OFFSET],
+}
+
+/** An expression for one of the constants. */
+export function constant(name: keyof typeof CONSTANTS): string {
+  return `v128.load(CONSTANTS, ${16 * Object.keys(CONSTANTS).indexOf(name)})`
+}
+
+/** The source that every use of `constant` refers to. */
+export function constantTable(): string {
+  const lanes = Object.values(CONSTANTS).map((vector) => `  ${vector.join(', ')},`)
+  return ['const CONSTANTS: usize = memory.data<i32>([', ...lanes, '], 16)', ''].join('\n')
+}
+
 /** Takes one line of a function body. */
 export type Emit = (line: string) => void
 
@@ -42,10 +77,12 @@ export function window(low: string, high: string, from: number): string {
  * are ignored); stores the element at `pointer` with limbs of one unit.
  */
 export function emitCarry(emit: Emit, from: string, pointer: string): void {
+  emit(`const limbMask = ${constant('limbMask')}`)
+  emit(`const halfLimb = ${constant('halfLimb')}`)
   for (const m of VECTORS) emit(`const k${m} = i32x4.shr_s(${from}${m}, ${LIMB_BITS})`)
   emit('const kIn = v128.shuffle<i32>(k4, k4, 1, 1, 1, 1)')
   for (const m of VECTORS) {
-    const limbs = `i32x4.sub(v128.and(${from}${m}, i32x4.splat(${LIMB_MASK})), i32x4.splat(${HALF_LIMB}))`
+    const limbs = `i32x4.sub(v128.and(${from}${m}, limbMask), halfLimb)`
     const carry = window(m === 0 ? 'i32x4.shl(kIn, 1)' : `k${m - 1}`, `k${m}`, 3)
     emit(`const z${m} = i32x4.add(${limbs}, ${carry})`)
   }

@@ -1,6 +1,6 @@
 /** Writes the AssemblyScript of sums modulo p = 2^521 - 1, several fused into one pass over memory. */
 
-import { type Emit, emitCarry, emittedFunction, HALF_LIMB, VECTORS } from './limbs.ts'
+import { constant, type Emit, emitCarry, emittedFunction, VECTORS } from './limbs.ts'
 
 const add = (x: string, y: string) => `i32x4.add(${x}, ${y})`
 const sub = (x: string, y: string) => `i32x4.sub(${x}, ${y})`
@@ -12,9 +12,10 @@ type Sum = (at: (pointer: string) => string) => string
 
 /** Emits r = sum, carried to one unit; limbs of the sum must stay below 7 units. */
 function emitCarriedSum(emit: Emit, result: string, sum: Sum): void {
+  emit(`const half = ${constant('halfLimb')}`)
   for (const m of VECTORS) {
     const value = sum((pointer) => load(pointer, m))
-    emit(`const t${m} = ${add(value, `i32x4.splat(${HALF_LIMB})`)}`)
+    emit(`const t${m} = ${add(value, 'half')}`)
   }
   emitCarry(emit, 't', result)
 }

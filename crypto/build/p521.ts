@@ -1,20 +1,25 @@
-/** Compiles the P-521 core: emitted field arithmetic, then assembly/p521.ts on top of it. */
+/** Compiles the P-521 core: assembly/*.ts on top of field arithmetic written by this folder. */
 
 import { readFile } from 'node:fs/promises'
 import asc from 'assemblyscript/asc'
+import { constantTable } from './limbs.ts'
 import { linearFunctions } from './linear.ts'
 import { productFunctions } from './products.ts'
 
-const ASSEMBLY = new URL('../assembly/p521.ts', import.meta.url)
+const ASSEMBLY = ['p521.ts', 'point.ts', 'element.ts']
 
 /** The committed file that holds the compiled core. */
 export const P521_MODULE_PATH = new URL('../generated/p521-wasm.ts', import.meta.url)
 
+/**
+ * Not -O3: Binaryen then moves expressions to where V8 keeps too many vectors alive and spills
+ * them, which costs a third of the speed.
+ */
 const OPTIONS = ['-O1', '--runtime', 'stub', '--noAssert', '--enable', 'simd']
 
-/** The emitted AssemblyScript that assembly/p521.ts imports as './field'. */
+/** The emitted AssemblyScript that the files of assembly/ import as './field'. */
 export function fieldSource(): string {
-  return `${productFunctions()}\n${linearFunctions()}`
+  return `${constantTable()}\n${productFunctions()}\n${linearFunctions()}`
 }
 
 /**
@@ -22,10 +27,10 @@ export function fieldSource(): string {
  * @throws Error with the compiler's own messages when it refuses the source
  */
 export async function compileP521(): Promise<Uint8Array<ArrayBuffer>> {
-  const sources = new Map([
-    ['p521.ts', await readFile(ASSEMBLY, 'utf8')],
-    ['field.ts', fieldSource()],
-  ])
+  const sources = new Map([['field.ts', fieldSource()]])
+  for (const name of ASSEMBLY) {
+    sources.set(name, await readFile(new URL(`../assembly/${name}`, import.meta.url), 'utf8'))
+  }
   let binary = new Uint8Array()
   const { error, stderr } = await asc.main(
     ['p521.ts', '--outFile', 'p521.wasm', '--use', 'abort=', ...OPTIONS],

@@ -9,6 +9,7 @@ import {
   parseJsonObject,
 } from '@holdfast/base'
 import { type FlattenedJWSInput, flattenedVerify, GeneralSign } from 'jose'
+import { isCurveName } from './curve.ts'
 import { cryptoFault } from './faults.ts'
 import {
   type AnyJwk,
@@ -33,6 +34,10 @@ export interface Advertisement {
   /** Thumbprints (SHA-256) of every key known to have signed, advertised or not. */
   readonly signedBy: readonly string[]
 }
+
+/** Verifying costs milliseconds each: a hostile advertisement must not cost minutes. */
+const mostSigners = 16
+const mostSignatures = 32
 
 const algorithms = { 'P-256': 'ES256', 'P-384': 'ES384', 'P-521': 'ES512' } as const
 
@@ -67,18 +72,17 @@ export async function verifyAdvertisement(
   known: readonly AnyJwk[] = [],
 ): Promise<Advertisement> {
   const jws = typeof text === 'string' ? readJws(text) : text
-  const keys = payloadKeys(jws['payload'])
+  const keys = payloadKeys(jws.payload)
   const signatures = signaturesOf(jws)
-  const signingKeys = keys.filter((key) => mayDo(key, 'verify')).map((key) => signingKey(key))
+  const signingKeys = keys.filter(isSigningKey).map(signingKey)
   const exchangeKeys = keys
-    .filter((key) => mayDo(key, 'deriveKey'))
-    .map((key) => exchangeKeyOf(key))
-  if (signingKeys.length === 0) throw malformed('it has no signing key')
-  if (exchangeKeys.length === 0) throw malformed('it has no exchange key')
-  const candidates = [...signingKeys, ...known.filter(isEc).map((key) => signingKey(key))]
-  const signedBy: EcPublicJwk[] = []
-  for (const key of candidates) if (await hasSigned(key, signatures)) signedBy.push(key)
-  const missing = signingKeys.find((key) => !signedBy.includes(key))
+    .filter((key) => isOnKnownCurve(key) && mayDo(key, 'deriveKey'))
+    .map(exchangeKeyOf)
+  if (signingKeys.length === 0) throw malformed('it has no signing key that can be used')
+  if (signingKeys.length > mostSigners) throw malformed('it has too many signing keys')
+  if (exchangeKeys.length === 0) throw malformed('it has no exchange key that can be used')
+  const signedBy = await signersAmong([...signingKeys, ...verifyKeys(known)], signatures)
+  const missing = signingKeys.find((key) => !signedBy.includes(thumbprint(key)))
   if (missing !== undefined) {
     throw cryptoFault(
       'crypto.advertisement_unsigned',
@@ -88,37 +92,45 @@ export async function verifyAdvertisement(
       },
     )
   }
-  return {
-    keys,
-    signingKeys,
-    exchangeKeys,
-    signedBy: [...new Set(signedBy.map((key) => thumbprint(key)))],
-  }
+  return { keys, signingKeys, exchangeKeys, signedBy }
 }
 
 /**
  * True when the advertisement is signed by a key with one of these thumbprints (any hash), be it
- * advertised or one of `known`.
+ * advertised or one of `known` that may verify.
  */
 export function isSignedBy(
   advertisement: Advertisement,
   trusted: readonly string[],
   known: readonly AnyJwk[] = [],
 ): boolean {
-  const signers = [...advertisement.signingKeys, ...known.filter(isEc)].filter((key) =>
+  const signers = [...advertisement.signingKeys, ...verifyKeys(known)].filter((key) =>
     advertisement.signedBy.includes(thumbprint(key)),
   )
   return signers.some((key) => thumbprints(key).some((name) => trusted.includes(name)))
 }
 
-/** True for a key that lists the operation, or restricts nothing (RFC 7517 section 4.3). */
+/** True for a key that lists the operation among its `key_ops` (RFC 7517 section 4.3), as tangd's do. */
 export function mayDo(key: AnyJwk, operation: string): boolean {
-  const operations = key['key_ops']
+  const operations = key.key_ops
   return Array.isArray(operations) && operations.includes(operation)
 }
 
-function isEc(key: AnyJwk): boolean {
-  return key.kty === 'EC'
+/**
+ * Keys of other types (a tangd with an RSA or HMAC key in its directory shows them) are carried
+ * along and never believed: they neither have to sign nor count when they do.
+ */
+function isOnKnownCurve(key: AnyJwk): boolean {
+  return key.kty === 'EC' && isCurveName(key.crv)
+}
+
+function isSigningKey(key: AnyJwk): boolean {
+  return isOnKnownCurve(key) && mayDo(key, 'verify')
+}
+
+/** The keys among those once trusted that may verify; an exchange key vouches for nothing. */
+function verifyKeys(known: readonly AnyJwk[]): EcPublicJwk[] {
+  return known.filter(isSigningKey).map(signingKey)
 }
 
 function signingKey(key: AnyJwk): EcPublicJwk {
@@ -138,19 +150,19 @@ function payloadKeys(payload: unknown): AnyJwk[] {
   const set = read(() =>
     parseJson(fromBase64url(payload).toString('utf8'), 'the payload', 1_000_000),
   )
-  const keys = isObject(set) ? set['keys'] : undefined
+  const keys = isObject(set) ? set.keys : undefined
   if (!Array.isArray(keys) || keys.length > 100) throw malformed('its payload is not a key set')
   return keys.map((key: unknown) => {
-    if (!isObject(key) || typeof key['kty'] !== 'string') throw malformed('a key has no type')
+    if (!isObject(key) || typeof key.kty !== 'string') throw malformed('a key has no type')
     if ('d' in key || 'k' in key) throw malformed('it carries a private key')
-    return { ...key, kty: key['kty'] }
+    return { ...key, kty: key.kty }
   })
 }
 
 function signaturesOf(jws: JsonObject): FlattenedJWSInput[] {
   const { payload } = jws
-  const list: unknown[] = Array.isArray(jws['signatures']) ? jws['signatures'] : [jws]
-  if (list.length > 100) throw malformed('it has too many signatures')
+  const list: unknown[] = Array.isArray(jws.signatures) ? jws.signatures : [jws]
+  if (list.length > mostSignatures) throw malformed('it has too many signatures')
   return list.map((entry) => {
     if (!isObject(entry)) throw malformed('a signature is not an object')
     const { protected: head, signature } = entry
@@ -159,6 +171,17 @@ function signaturesOf(jws: JsonObject): FlattenedJWSInput[] {
     }
     return { payload, protected: head, signature }
   })
+}
+
+/** SHA-256 thumbprints of those keys that made one of the signatures. */
+async function signersAmong(
+  keys: readonly EcPublicJwk[],
+  signatures: readonly FlattenedJWSInput[],
+): Promise<string[]> {
+  const byName = new Map(keys.map((key) => [thumbprint(key), key]))
+  const signers: string[] = []
+  for (const [name, key] of byName) if (await hasSigned(key, signatures)) signers.push(name)
+  return signers
 }
 
 async function hasSigned(

@@ -55,7 +55,7 @@ const p521: Curve = {
 const curves: Readonly<Record<CurveName, Curve>> = { 'P-256': p256, 'P-384': p384, 'P-521': p521 }
 
 export function isCurveName(value: unknown): value is CurveName {
-  return typeof value === 'string' && value in curves
+  return typeof value === 'string' && Object.hasOwn(curves, value)
 }
 
 export function curveOf(name: CurveName): Curve {

@@ -39,7 +39,7 @@ export interface ExchangeKey extends Disposable {
 /** Prepares a private key for repeated exchanges. @throws Fault crypto.jwk_malformed */
 export function exchangeKey(jwk: EcPrivateJwk): ExchangeKey {
   const curve = curveOf(jwk.crv)
-  using scalar = Secret.take(fromBase64url(jwk.d, 'member d'))
+  using scalar = Secret.take(scalarBytes(jwk.d))
   if (scalar.length !== curve.size) {
     throw cryptoFault('crypto.jwk_malformed', `the private key is not of ${curve.name}'s width`)
   }
@@ -49,6 +49,14 @@ export function exchangeKey(jwk: EcPrivateJwk): ExchangeKey {
     throw cryptoFault('crypto.jwk_malformed', 'the private key does not belong to its public key')
   }
   return curve.name === 'P-521' ? wasmKey(curve, scalar) : opensslKey(curve, scalar, point)
+}
+
+function scalarBytes(text: string): Buffer {
+  try {
+    return fromBase64url(text)
+  } catch {
+    throw cryptoFault('crypto.jwk_malformed', 'the private key is not base64url')
+  }
 }
 
 function checked(point: Point, curve: Curve): Point {
@@ -72,16 +80,19 @@ function wasmKey(curve: Curve, scalar: Secret): ExchangeKey {
   }
 }
 
-/** Two x-only OpenSSL exchanges, with s and s + 1, and the public identity that recovers y from them. */
+/**
+ * Two x-only OpenSSL exchanges, with s and s + 1, and the public identity that recovers y from
+ * them. The one scalar without a follower, n - 1, is refused: nobody draws it.
+ */
 function opensslKey(curve: Curve, scalar: Secret, point: Point): ExchangeKey {
   const own = privateKey(curve, scalar, point)
-  const generator = publicPoint(curve, toBytes(1n, curve.size))
   using next = Secret.take(plusOne(scalar.reveal()))
-  const following = privateKey(curve, next, addPoints(point, generator, curve))
+  const following = privateKey(curve, next, publicPoint(curve, next.reveal()))
+  const importPoint = pointImporter(own, curve)
   return {
     curve,
     multiply: (other) => {
-      const publicKey = publicKeyOf(other, curve)
+      const publicKey = importPoint(other)
       using a = Secret.take(diffieHellman({ privateKey: own, publicKey }))
       using b = Secret.take(diffieHellman({ privateKey: following, publicKey }))
       const x = toNumber(a.reveal())
@@ -123,8 +134,19 @@ function privateKey(curve: Curve, scalar: Secret, point: Point): KeyObject {
   return createPrivateKey({ key: { ...key }, format: 'jwk' })
 }
 
-function publicKeyOf(point: Point, curve: Curve): KeyObject {
-  return createPublicKey({ key: { ...jwkOf(point, curve.name) }, format: 'jwk' })
+/**
+ * Imports points as PEM text: for anything but a string Node throws and catches up to four errors
+ * inside `createPublicKey` before it looks at the key, which costs more than the import.
+ */
+function pointImporter(key: KeyObject, curve: Curve): (point: Point) => KeyObject {
+  const spki = createPublicKey(key).export({ type: 'spki', format: 'der' })
+  const head = spki.subarray(0, spki.length - 2 * curve.size) // ends with 0x04: uncompressed
+  return ({ x, y }) => {
+    const der = Buffer.concat([head, toBytes(x, curve.size), toBytes(y, curve.size)])
+    return createPublicKey(
+      `-----BEGIN PUBLIC KEY-----\n${der.toString('base64')}\n-----END PUBLIC KEY-----\n`,
+    )
+  }
 }
 
 /** A new private key of the curve, coordinates and scalar at full width. */

@@ -45,4 +45,5 @@ export {
   thumbprintHashes,
   thumbprints,
 } from './jwk.ts'
+export { isOnP521, type P521Multiplier, type P521Point, p521Multiplier } from './p521.ts'
 export { combineShares, type Split, shareLength, splitNewSecret } from './shares.ts'

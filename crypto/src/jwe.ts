@@ -43,7 +43,7 @@ export function parseJwe(text: string): Jwe {
   const header = decode(() =>
     parseJsonObject(fromBase64url(head).toString('utf8'), 'the protected header', jweLimit),
   )
-  if (header['enc'] !== 'A256GCM') {
+  if (header.enc !== 'A256GCM') {
     throw cryptoFault('crypto.jwe_unsupported', 'the sealed secret is not encrypted with A256GCM')
   }
   if ('crit' in header || 'zip' in header) {
@@ -56,6 +56,10 @@ export function parseJwe(text: string): Jwe {
     iv: decode(() => fromBase64url(iv)),
     ciphertext: decode(() => fromBase64url(ciphertext)),
     tag: decode(() => fromBase64url(tag)),
+  }
+  const direct = header.alg === 'dir' || header.alg === 'ECDH-ES'
+  if (direct && jwe.encryptedKey.length > 0) {
+    throw malformed('it carries an encrypted key that its algorithm does not have') // RFC 7516 5.2
   }
   if (jwe.iv.length !== 12 || jwe.tag.length !== 16)
     throw malformed('its nonce or tag has a wrong length')
@@ -80,6 +84,8 @@ export type EncryptionKey = KeyObject | Secret
 /**
  * Encrypts to a compact JWE. `header` names the key management algorithm (`dir`, `ECDH-ES`,
  * `RSA-OAEP-256` ...) and carries the members to authenticate.
+ * @throws Fault crypto.jwe_unsupported when the key cannot be encrypted for, such as an X25519
+ *   point of low order
  */
 export async function encryptJwe(
   header: JsonObject & { alg: string },
@@ -87,9 +93,15 @@ export async function encryptJwe(
   plaintext: Secret,
 ): Promise<string> {
   const head = { ...header, enc: 'A256GCM' } satisfies CompactJWEHeaderParameters
-  return await new CompactEncrypt(plaintext.reveal())
-    .setProtectedHeader(head)
-    .encrypt(key instanceof Secret ? key.reveal() : key)
+  const bytes = plaintext.reveal()
+  const encryptionKey = key instanceof Secret ? key.reveal() : key
+  try {
+    return await new CompactEncrypt(bytes).setProtectedHeader(head).encrypt(encryptionKey)
+  } catch (cause) {
+    throw cryptoFault('crypto.jwe_unsupported', `cannot encrypt with ${header.alg} for this key`, {
+      cause,
+    })
+  }
 }
 
 /**
@@ -129,8 +141,8 @@ export function deriveContentKey(z: Secret, header: JsonObject): Secret {
     .update(z.reveal())
     .update(uint32(algorithm.length))
     .update(algorithm)
-    .update(prefix(header['apu']))
-    .update(prefix(header['apv']))
+    .update(prefix(header.apu))
+    .update(prefix(header.apv))
     .update(uint32(256))
     .digest()
   return Secret.take(digest)

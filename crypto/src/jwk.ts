@@ -56,7 +56,7 @@ const required: Readonly<Record<string, readonly string[]>> = {
 
 /** The base64url thumbprint of a key (RFC 7638), by default with SHA-256. */
 export function thumbprint(jwk: AnyJwk | EcPublicJwk, hash: ThumbprintHash = 'S256'): string {
-  const names = required[jwk.kty]
+  const names = Object.hasOwn(required, jwk.kty) ? required[jwk.kty] : undefined
   if (names === undefined) throw malformed('a key has an unknown type')
   const members = jwk as AnyJwk
   const identity = Object.fromEntries(names.map((name) => [name, members[name]]))
@@ -86,7 +86,12 @@ export function pointOf(jwk: EcPublicJwk): Point {
 }
 
 function coordinate(text: string, name: string, curve: Curve): bigint {
-  const bytes = fromBase64url(text, `coordinate ${name}`)
+  let bytes: Buffer
+  try {
+    bytes = fromBase64url(text)
+  } catch {
+    throw malformed(`coordinate ${name} is not base64url`)
+  }
   if (bytes.length === 0 || bytes.length > curve.size) {
     throw malformed(`coordinate ${name} is not of ${curve.name}'s width`)
   }
@@ -106,7 +111,7 @@ export function jwkOf(point: Point, crv: CurveName): EcPublicJwk {
 
 /** Reads an elliptic-curve public key from outside and checks its point. Unknown members are kept out. */
 export function parseEcPublicJwk(value: unknown, what: string): EcPublicJwk {
-  if (!isObject(value) || value['kty'] !== 'EC') throw malformed(`${what} is not an EC key`)
+  if (!isObject(value) || value.kty !== 'EC') throw malformed(`${what} is not an EC key`)
   const { crv, x, y, alg, key_ops } = value
   if (!isCurveName(crv)) throw malformed(`${what} is on an unknown curve`)
   if (typeof x !== 'string' || typeof y !== 'string') throw malformed(`${what} lacks x or y`)

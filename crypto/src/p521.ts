@@ -83,13 +83,21 @@ function writePoint(core: P521Core, x: Uint8Array, y: Uint8Array): void {
 }
 
 function readPoint(core: P521Core): P521Point {
-  if (!core.isOnCurve()) {
+  const onCurve = core.isOnCurve()
+  const result = { x: take(core, core.at.x), y: take(core, core.at.y) }
+  if (!onCurve) {
     throw cryptoFault('crypto.point_invalid', 'a computed point is not on P-521', {
       hint: 'the processor or memory may be faulty: do not use this reply',
     })
   }
-  const { x, y } = core.at
-  return { x: core.memory.slice(x, x + p521Size), y: core.memory.slice(y, y + p521Size) }
+  return result
+}
+
+/** A copy of the coordinate at `address`, which is wiped: on a client the result is a secret. */
+function take(core: P521Core, address: number): Uint8Array {
+  const coordinate = core.memory.slice(address, address + p521Size)
+  core.memory.fill(0, address, address + p521Size)
+  return coordinate
 }
 
 function write(core: P521Core, address: number, coordinate: Uint8Array): void {

@@ -54,13 +54,15 @@ function below(p: bigint): bigint {
 /**
  * Combines exactly the shares given, by Lagrange interpolation at zero.
  * @throws Fault crypto.shares_malformed for a wrong length, a value outside the field, or a
- *   duplicate share
+ *   duplicate share; crypto.shares_insufficient for none; crypto.point_invalid when the modulus
+ *   is not prime after all and it shows
  */
 export function combineShares(shares: readonly Secret[], prime: Uint8Array): Secret {
   const p = toNumber(prime)
   if (prime.length !== width || p % 2n === 0n || p < 2n ** 255n) {
     throw cryptoFault('crypto.shares_malformed', 'the modulus is not a 256-bit prime')
   }
+  if (shares.length === 0) throw cryptoFault('crypto.shares_insufficient', 'there is no share')
   const points = shares.map((share) => readShare(share, p))
   if (new Set(points.map(({ x }) => x)).size !== points.length) {
     throw cryptoFault('crypto.shares_malformed', 'two shares are the same')

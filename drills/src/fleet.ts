@@ -10,7 +10,11 @@ import type { Pins, Policy } from '@holdfast/seal'
 //   vault.img            the LUKS2 volume, a sparse file
 //   state/               what `holdfast vault --state` remembers of it, sealed header backups included
 
-/** How a key server is run: `args` come before the key server's own arguments. */
+/**
+ * How a key server is run. `args` are followed by `--directory DIR --port PORT --audit FILE --log LEVEL`,
+ * and where they apply `--admin SOCKET` and `--init CURVE`. It must print one line of JSON with `port`
+ * and `adminSocket` when it listens, and end on SIGTERM: `keyserver/src/main.ts` does.
+ */
 export interface Command {
   program: string
   args: readonly string[]
@@ -100,6 +104,8 @@ export interface WayStatus {
   margin: number
   lastProof: number | undefined
   fault: Fault | undefined
+  /** Why it failed although its pins opened. */
+  problem?: string
 }
 
 export interface FleetRehearsal {

@@ -1,13 +1,5 @@
-export type {
-  Command,
-  FleetHolder,
-  FleetProgress,
-  FleetRehearsal,
-  FleetServer,
-  FleetStatus,
-  FleetVolume,
-  LocalFleet,
-  LocalFleetOptions,
-  PinStatus,
-  WayStatus,
-} from './fleet.ts'
+export type { Drill, DrillContext, DrillResult } from './drill.ts'
+export { drillsFault } from './faults.ts'
+export type * from './fleet.ts'
+export { startLocalFleet } from './local-fleet.ts'
+export type { Evidence } from './timeline.ts'

@@ -1,4 +1,4 @@
-import { faults } from '@holdfast/base'
+import { type Fault, faults, isFault, messageOf } from '@holdfast/base'
 
 /** Every fault code of this part. */
 export const sealFault = faults({
@@ -6,6 +6,7 @@ export const sealFault = faults({
   'seal.answer_malformed': 'invalid',
   'seal.holder_absent': 'unavailable',
   'seal.holder_key_weak': 'refused',
+  'seal.internal': 'internal',
   'seal.passphrase_absent': 'unavailable',
   'seal.passphrase_wrong': 'integrity',
   'seal.pin_timeout': 'unavailable',
@@ -28,3 +29,8 @@ export const sealFault = faults({
   'seal.trust_refused': 'refused',
   'seal.trust_required': 'refused',
 })
+
+/** Anything thrown, as a fault; what is not one is a defect and says so. */
+export function asFault(error: unknown): Fault {
+  return isFault(error) ? error : sealFault('seal.internal', messageOf(error), { cause: error })
+}

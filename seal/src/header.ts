@@ -32,6 +32,11 @@ export function stringMember(source: JsonObject, name: string, what: string): st
   return value
 }
 
+/** Text from outside as one line that can do nothing to a terminal. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\ufffd').slice(0, 200)
+}
+
 export function malformed(reason: string): Error {
   return sealFault('seal.sealed_malformed', `the sealed secret cannot be used: ${reason}`)
 }

@@ -1,6 +1,13 @@
 export { sealFault } from './faults.ts'
 export { createFetch, type Fetch, type FetchLimits, type HttpReply } from './http.ts'
-export { type Inspection, inspect, knownKeys, lineageOf, policyOf } from './inspect.ts'
+export {
+  holderRequests,
+  type Inspection,
+  inspect,
+  knownKeys,
+  lineageOf,
+  policyOf,
+} from './inspect.ts'
 export {
   answerRecoveryRequest,
   makeRecoveryRequest,
@@ -12,7 +19,7 @@ export {
 export { type OpenEvent, type OpenOptions, open } from './open.ts'
 export type { AskPassphrase } from './passphrase.ts'
 export { type HolderAnswer, type HolderRequest, type Holders, readPublicKey } from './person.ts'
-export type { Pin, PinFacts, Pins, SealOptions, ShareMembership } from './pin.ts'
+export type { KnownKey, Pin, PinFacts, Pins, SealOptions, ShareMembership } from './pin.ts'
 export { createPins, type PinSources } from './pins.ts'
 export * from './placement.ts'
 export {

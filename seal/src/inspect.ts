@@ -1,9 +1,11 @@
-import type { AnyJwk, Jwe } from '@holdfast/crypto'
+import type { Jwe } from '@holdfast/crypto'
 import { parseSealed, pinNameOf } from './header.ts'
-import type { PinFacts, Pins } from './pin.ts'
+import { type HolderRequest, holderRequest } from './person.ts'
+import type { KnownKey, PinFacts, Pins } from './pin.ts'
 import { type Policy, threshold } from './policy.ts'
 import { readMembership, readThreshold } from './share-set.ts'
 import { storedKeys } from './tang.ts'
+import { parseTree } from './tree.ts'
 
 /** Everything a sealed secret says about itself; nothing is asked of the network. */
 export interface Inspection extends PinFacts {
@@ -16,7 +18,7 @@ export interface Inspection extends PinFacts {
 
 /** Describes a sealed secret losslessly. @throws Fault seal.sealed_malformed, seal.pin_unknown */
 export function inspect(pins: Pins, sealed: string): Inspection {
-  return inspectNode(pins, parseSealed(sealed))
+  return inspectNode(pins, parseTree(sealed))
 }
 
 function inspectNode(pins: Pins, jwe: Jwe): Inspection {
@@ -39,20 +41,36 @@ function inspectNode(pins: Pins, jwe: Jwe): Inspection {
  * the sealed secret stores.
  */
 export function policyOf(pins: Pins, sealed: string): Policy {
-  const jwe = parseSealed(sealed)
+  return policyOfNode(pins, parseTree(sealed))
+}
+
+function policyOfNode(pins: Pins, jwe: Jwe): Policy {
   const pin = pinNameOf(jwe)
   if (pin !== 'sss') return pins.get(pin).policyOf(jwe)
   const form = readThreshold(jwe)
-  const children = form.children.map((child) => policyOf(pins, child))
+  const children = form.children.map((child) => policyOfNode(pins, parseSealed(child)))
   return threshold(form.threshold, children)
 }
 
-/** All advertised keys that a sealed secret stores: a signature by one carries trust over. */
-export function knownKeys(sealed: string): AnyJwk[] {
-  const jwe = parseSealed(sealed)
+/**
+ * All advertised keys that a sealed secret stores, each with its key server: a signature by one
+ * carries trust over to that server's next keys. Authentic only once the secret has been opened.
+ */
+export function knownKeys(sealed: string): KnownKey[] {
+  return leavesOfSealed(parseTree(sealed), 'tang').flatMap(storedKeys)
+}
+
+/** What each holder must be asked, for every `person` share of a sealed secret. All of it is public. */
+export function holderRequests(sealed: string): HolderRequest[] {
+  return leavesOfSealed(parseTree(sealed), 'person').map(holderRequest)
+}
+
+/** The sealed forms of one pin in the tree, from left to right. */
+function leavesOfSealed(jwe: Jwe, wanted: string): Jwe[] {
   const pin = pinNameOf(jwe)
-  if (pin === 'tang') return storedKeys(jwe)
-  return pin === 'sss' ? readThreshold(jwe).children.flatMap(knownKeys) : []
+  if (pin === wanted) return [jwe]
+  if (pin !== 'sss') return []
+  return readThreshold(jwe).children.flatMap((child) => leavesOfSealed(parseSealed(child), wanted))
 }
 
 /** The set and generation of a sealed secret, where it says. */

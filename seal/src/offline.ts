@@ -1,6 +1,6 @@
 import { createHash, createPublicKey, type KeyObject } from 'node:crypto'
 import { canonicalJson, isObject, parseJsonObject, Secret } from '@holdfast/base'
-import { type AnyJwk, encryptJwe, thumbprint } from '@holdfast/crypto'
+import { type AnyJwk, encryptJwe, jweLimit, thumbprint } from '@holdfast/crypto'
 import { compactDecrypt } from 'jose'
 import { sealFault } from './faults.ts'
 import { parseSealed } from './header.ts'
@@ -22,11 +22,15 @@ export interface RecoveryRequest {
   readonly technician: AnyJwk
 }
 
-/** Makes the request as one line of JSON. @throws Fault seal.holder_key_weak, seal.sealed_malformed */
+/**
+ * Makes the request as one line of JSON; of a private key only the public half goes in.
+ * @throws Fault seal.holder_key_weak, seal.sealed_malformed
+ */
 export function makeRecoveryRequest(sealed: string, technician: KeyObject): string {
   parseSealed(sealed)
-  readPublicKey(technician.export({ type: 'spki', format: 'pem' }), 'the technician')
-  const jwk = technician.export({ format: 'jwk' })
+  const publicKey = technician.type === 'public' ? technician : createPublicKey(technician)
+  readPublicKey(publicKey.export({ type: 'spki', format: 'pem' }), 'the technician')
+  const jwk = publicKey.export({ format: 'jwk' })
   const request: RecoveryRequest = {
     holdfast: 'recovery-request',
     version: 1,
@@ -38,7 +42,11 @@ export function makeRecoveryRequest(sealed: string, technician: KeyObject): stri
 
 /** @throws Fault seal.request_malformed */
 export function parseRecoveryRequest(text: string): RecoveryRequest {
-  const { holdfast, version, sealed, technician } = parseJsonObject(text.trim(), 'the request')
+  const { holdfast, version, sealed, technician } = parseJsonObject(
+    text.trim(),
+    'the request',
+    2 * jweLimit,
+  )
   const known = holdfast === 'recovery-request' && version === 1
   if (!known || typeof sealed !== 'string' || !isObject(technician)) {
     throw sealFault('seal.request_malformed', 'this is not a recovery request', {
@@ -77,9 +85,7 @@ export async function readRecoveryAnswer(
   request: RecoveryRequest,
   technician: KeyObject,
 ): Promise<Secret> {
-  const own = createPublicKey(
-    technician.export({ type: 'pkcs8', format: 'pem' }).toString(),
-  ).export({ format: 'jwk' })
+  const own = createPublicKey(technician).export({ format: 'jwk' })
   if (thumbprint({ ...own, kty: own.kty ?? '' }) !== thumbprint(request.technician)) {
     throw sealFault(
       'seal.answer_foreign',
@@ -88,7 +94,10 @@ export async function readRecoveryAnswer(
   }
   let opened: Awaited<ReturnType<typeof compactDecrypt>>
   try {
-    opened = await compactDecrypt(answer.trim(), technician)
+    opened = await compactDecrypt(answer.trim(), technician, {
+      keyManagementAlgorithms: ['RSA-OAEP-256', 'ECDH-ES'],
+      contentEncryptionAlgorithms: ['A256GCM'],
+    })
   } catch (cause) {
     throw sealFault(
       'seal.answer_malformed',

@@ -1,9 +1,15 @@
-import { Fault, isFault, messageOf, type Secret } from '@holdfast/base'
+import {
+  type Clock,
+  type Fault,
+  isFault,
+  type Secret,
+  systemClock,
+} from '@holdfast/base'
 import { combineShares, decryptJwe, type Jwe } from '@holdfast/crypto'
-import { sealFault } from './faults.ts'
+import { asFault, sealFault } from './faults.ts'
 import { parseSealed, pinNameOf } from './header.ts'
 import type { Pin, Pins } from './pin.ts'
-import { untilOpen } from './retry.ts'
+import { untilAborted, untilOpen } from './retry.ts'
 import {
   checkMembership,
   checkShare,
@@ -11,10 +17,12 @@ import {
   shareName,
   type ThresholdForm,
 } from './share-set.ts'
+import { parseTree } from './tree.ts'
 
 // Rules of this file: all children of a threshold start at once, so a local pin or a person never
 // waits for the network; each has its own deadline; when t shares have come the rest are
-// cancelled. A share that is wrong is named and dropped, and never spoils the others.
+// cancelled; when t shares cannot come any more nobody is kept at a prompt. A share that is
+// wrong is named and dropped, and never spoils the others.
 
 /** What happens while a secret is being opened. Never carries a secret. */
 export interface OpenEvent {
@@ -29,19 +37,30 @@ export interface OpenEvent {
 }
 
 export interface OpenOptions {
-  /** Milliseconds one attempt of one pin may take; people are not timed. Default 10 000. */
+  /**
+   * Milliseconds one attempt of one pin may take. Default 10 000. Local pins get a minute at least,
+   * for a TPM may be slow; people are not timed.
+   */
   timeout?: number
   /** Ask network pins again for ever, with jittered back-off, until opened or aborted. */
   retry?: boolean
   signal?: AbortSignal
   onEvent?: (event: OpenEvent) => void
+  /** Decides how the waits between attempts pass. */
+  clock?: Clock
 }
+
+/** Milliseconds that a local pin may take whatever the timeout. */
+const localTimeout = 60_000
 
 interface Walk {
   readonly pins: Pins
   readonly timeout: number
   readonly retry: boolean
   readonly onEvent: (event: OpenEvent) => void
+  readonly clock: Clock
+  /** Aborted when no answer of a person can be of use any more. */
+  readonly people: AbortSignal
 }
 
 /**
@@ -51,9 +70,16 @@ interface Walk {
  *   pin's own fault
  */
 export async function open(pins: Pins, sealed: string, options: OpenOptions = {}): Promise<Secret> {
-  const { timeout = 10_000, retry = false, onEvent = () => undefined } = options
+  const {
+    timeout = 10_000,
+    retry = false,
+    onEvent = () => undefined,
+    clock = systemClock,
+  } = options
   const signal = options.signal ?? new AbortController().signal
-  return await openNode({ pins, timeout, retry, onEvent }, parseSealed(sealed), [], signal)
+  const people = new AbortController().signal
+  const walk = { pins, timeout, retry, onEvent, clock, people }
+  return await openNode(walk, parseTree(sealed), [], signal)
 }
 
 async function openNode(
@@ -78,28 +104,42 @@ async function openPin(
   const tell = (event: Pick<OpenEvent, 'state' | 'fault' | 'wait'>) =>
     walk.onEvent({ path, pin: pin.name, label, ...event })
   tell({ state: 'started' })
-  const attempt = () => (pin.interactive ? pin.open(jwe, signal) : timed(walk, pin, jwe, signal))
+  const stop = pin.interactive ? AbortSignal.any([signal, walk.people]) : signal
   try {
-    const again = walk.retry && !pin.local
-    const secret = again
-      ? await untilOpen(attempt, signal, (fault, wait) => tell({ state: 'retrying', fault, wait }))
-      : await attempt()
+    const secret = await attempts(walk, pin, jwe, stop, (fault, wait) =>
+      tell({ state: 'retrying', fault, wait }),
+    )
     tell({ state: 'opened' })
     return secret
   } catch (error) {
-    if (signal.aborted) tell({ state: 'cancelled' })
+    if (stop.aborted) tell({ state: 'cancelled' })
     else tell({ state: 'failed', fault: asFault(error) })
     throw error
   }
 }
 
+async function attempts(
+  walk: Walk,
+  pin: Pin,
+  jwe: Jwe,
+  signal: AbortSignal,
+  onFailure: (fault: Fault, wait: number) => void,
+): Promise<Secret> {
+  if (pin.interactive) return await untilAborted(pin.open(jwe, signal), signal)
+  const attempt = () => timed(walk, pin, jwe, signal)
+  if (!walk.retry || pin.local) return await attempt()
+  return await untilOpen(attempt, signal, onFailure, walk.clock.sleep)
+}
+
 async function timed(walk: Walk, pin: Pin, jwe: Jwe, signal: AbortSignal): Promise<Secret> {
-  const deadline = AbortSignal.timeout(walk.timeout)
+  const timeout = pin.local ? Math.max(walk.timeout, localTimeout) : walk.timeout
+  const deadline = AbortSignal.timeout(timeout)
+  const both = AbortSignal.any([signal, deadline])
   try {
-    return await pin.open(jwe, AbortSignal.any([signal, deadline]))
+    return await untilAborted(pin.open(jwe, both), both)
   } catch (error) {
     if (!deadline.aborted || signal.aborted) throw error
-    const text = `${pin.name} ${pin.inspect(jwe).label} did not answer within ${walk.timeout} ms`
+    const text = `${pin.name} ${pin.inspect(jwe).label} did not answer within ${timeout} ms`
     throw sealFault('seal.pin_timeout', text)
   }
 }
@@ -113,15 +153,19 @@ async function openThreshold(
   const form = readThreshold(jwe)
   const rest = new AbortController()
   const both = AbortSignal.any([signal, rest.signal])
+  const hopeless = new AbortController()
+  const people = AbortSignal.any([walk.people, hopeless.signal])
   const found = new ShareCollector(jwe, form)
   const failures: { name: string; fault: Fault }[] = []
   try {
     const tasks = form.children.map(async (child, index) => {
       try {
-        using share = await openChild(walk, child, form, [...path, index], both)
+        using share = await openChild({ ...walk, people }, child, form, [...path, index], both)
         if (found.add(share)) rest.abort()
       } catch (error) {
-        if (!both.aborted) failures.push({ name: shareName(form, index), fault: asFault(error) })
+        if (both.aborted || (people.aborted && !isFault(error))) return
+        failures.push({ name: shareName(form, index), fault: asFault(error) })
+        if (form.children.length - failures.length < form.threshold) hopeless.abort()
       }
     })
     await firstOf(Promise.all(tasks), rest.signal)
@@ -134,7 +178,7 @@ async function openThreshold(
 }
 
 /** Opens one child and checks its share alone. */
-export async function openChild(
+async function openChild(
   walk: Walk,
   child: string,
   form: ThresholdForm,
@@ -165,12 +209,13 @@ async function firstOf(work: Promise<unknown>, enough: AbortSignal): Promise<voi
 
 /**
  * Gathers shares until they combine. Shares that could not be checked alone (clevis's) may be
- * wrong, so with each new one the combinations that include it are tried.
+ * wrong, so with each new one the combinations that include it are tried, within a bound.
  */
 class ShareCollector implements Disposable {
   readonly #jwe: Jwe
   readonly #form: ThresholdForm
   readonly #shares: Secret[] = []
+  #tries = mostCombinations
   secret: Secret | undefined
 
   constructor(jwe: Jwe, form: ThresholdForm) {
@@ -185,7 +230,8 @@ class ShareCollector implements Disposable {
   /** True when the secret is open. */
   add(share: Secret): boolean {
     if (this.secret !== undefined) return true
-    const others = subsets(this.#shares, this.#form.threshold - 1)
+    const others = subsets(this.#shares, this.#form.threshold - 1, this.#tries)
+    this.#tries -= others.length
     const mine = share.clone()
     this.#shares.push(mine)
     for (const chosen of others) {
@@ -200,9 +246,14 @@ class ShareCollector implements Disposable {
   }
 }
 
+/** Combinations that are tried before a threshold is given up. */
 const mostCombinations = 500
 
-function tryShares(shares: readonly Secret[], jwe: Jwe, form: ThresholdForm): Secret | undefined {
+export function tryShares(
+  shares: readonly Secret[],
+  jwe: Jwe,
+  form: ThresholdForm,
+): Secret | undefined {
   try {
     using key = combineShares(shares, form.prime)
     return decryptJwe(jwe, key)
@@ -212,15 +263,17 @@ function tryShares(shares: readonly Secret[], jwe: Jwe, form: ThresholdForm): Se
   }
 }
 
-/** Subsets of the given size, in order, bounded in number. */
-function subsets<T>(items: readonly T[], size: number): T[][] {
+/** Subsets of the given size, in order, at most `most` of them. */
+export function subsets<T>(items: readonly T[], size: number, most = mostCombinations): T[][] {
+  if (size > items.length || most <= 0) return []
   if (size === 0) return [[]]
   const found: T[][] = []
-  items.forEach((item, index) => {
-    if (found.length >= mostCombinations) return
-    for (const rest of subsets(items.slice(index + 1), size - 1)) found.push([item, ...rest])
-  })
-  return found.slice(0, mostCombinations)
+  for (let index = 0; index + size <= items.length && found.length < most; index += 1) {
+    const item = items.slice(index, index + 1)
+    const rests = subsets(items.slice(index + 1), size - 1, most - found.length)
+    for (const rest of rests) found.push([...item, ...rest])
+  }
+  return found
 }
 
 function notMet(
@@ -228,6 +281,12 @@ function notMet(
   opened: number,
   failures: readonly { name: string; fault: Fault }[],
 ): Fault {
+  if (opened >= form.threshold) {
+    const text = `${opened} shares opened, but they do not open the secret together`
+    return sealFault('seal.share_wrong', `${text}: a share or the header was altered`, {
+      hint: 'restore the sealed secret from a backup copy and open that',
+    })
+  }
   const reasons = failures.map(({ name, fault }) => `${name}: ${fault.message}`).join('; ')
   const need = `${form.threshold} of ${form.children.length} are needed`
   return sealFault('seal.threshold_not_met', `${need}, ${opened} opened: ${reasons}`, {
@@ -239,10 +298,4 @@ function notMet(
       failures: failures.map(({ name, fault }) => ({ name, ...fault.toJSON() })),
     },
   })
-}
-
-/** Anything thrown, as a fault; what is not one is a defect and says so. */
-export function asFault(error: unknown): Fault {
-  if (error instanceof Fault) return error
-  return new Fault('seal.internal', 'internal', messageOf(error), { cause: error })
 }

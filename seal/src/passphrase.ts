@@ -2,7 +2,7 @@ import { Secret } from '@holdfast/base'
 import type { Jwe } from '@holdfast/crypto'
 import { CompactEncrypt, compactDecrypt } from 'jose'
 import { sealFault } from './faults.ts'
-import { membershipMember, pinHeader } from './header.ts'
+import { malformed, membershipMember, pinHeader, printable } from './header.ts'
 import type { Pin } from './pin.ts'
 
 /** Asks for the passphrase that `label` names; undefined when nobody answers. */
@@ -10,7 +10,7 @@ export type AskPassphrase = (label: string, signal?: AbortSignal) => Promise<Sec
 
 /** PBKDF2-HMAC-SHA512 rounds of a new form; what a stored form asks for is bounded by the second. */
 const rounds = 210_000
-const mostRounds = 10_000_000
+const mostRounds = 2_000_000
 
 /**
  * A passphrase as PBES2-HS512+A256KW (RFC 7518 section 4.8). For vaults the native keyslot with
@@ -50,6 +50,7 @@ export function passphrasePin(ask?: AskPassphrase): Pin {
         .encrypt(passphrase.reveal())
     },
     open: async (jwe, signal) => {
+      checkRounds(jwe)
       using passphrase = await obtain(labelOf(pinHeader(jwe, 'passphrase')), signal)
       return await openWith(jwe, passphrase)
     },
@@ -60,6 +61,13 @@ export function passphrasePin(ask?: AskPassphrase): Pin {
       config: { ...pinHeader(jwe, 'passphrase') },
     }),
   }
+}
+
+/** Before anybody is asked: a form that costs minutes to try is refused. */
+function checkRounds({ header }: Jwe): void {
+  const { p2c } = header
+  const known = typeof p2c === 'number' && Number.isInteger(p2c) && p2c >= 1_000
+  if (!known || p2c > mostRounds) throw malformed('its number of PBKDF2 rounds is out of bounds')
 }
 
 async function openWith(jwe: Jwe, passphrase: Secret): Promise<Secret> {
@@ -87,5 +95,5 @@ export function compactOf(jwe: Jwe): string {
 }
 
 function labelOf(config: Record<string, unknown>): string {
-  return typeof config.name === 'string' ? `passphrase ${config.name}` : 'passphrase'
+  return typeof config.name === 'string' ? printable(`passphrase ${config.name}`) : 'passphrase'
 }

@@ -3,7 +3,7 @@ import { isObject, type JsonObject, messageOf, Secret } from '@holdfast/base'
 import { type AnyJwk, decryptJwe, encryptJwe, type Jwe, thumbprint } from '@holdfast/crypto'
 import { compactDecrypt } from 'jose'
 import { sealFault } from './faults.ts'
-import { malformed, membershipMember, pinHeader, stringMember } from './header.ts'
+import { malformed, membershipMember, pinHeader, printable, stringMember } from './header.ts'
 import { compactOf } from './passphrase.ts'
 import type { Pin } from './pin.ts'
 
@@ -31,7 +31,9 @@ export interface Holders {
   answer(request: HolderRequest, signal: AbortSignal): Promise<HolderAnswer | undefined>
 }
 
+/** Bits. Above the second OpenSSL refuses to compute. */
 const smallestRsa = 3072
+const largestRsa = 16_384
 
 /** `{"name":"alice","key":<public JWK or PEM>}` */
 export function personPin(holders?: Holders): Pin {
@@ -62,7 +64,7 @@ export function personPin(holders?: Holders): Pin {
     },
     inspect: (jwe) => {
       const { name, kid, alg } = holderRequest(jwe)
-      return { label: name, kid, details: { alg } }
+      return { label: printable(name), kid, details: { alg } }
     },
     policyOf: (jwe) => {
       const own = pinHeader(jwe, 'person')
@@ -145,8 +147,7 @@ function algorithmOf(key: KeyObject, name = 'the holder'): string {
   const details = key.asymmetricKeyDetails ?? {}
   switch (key.asymmetricKeyType) {
     case 'rsa':
-      if ((details.modulusLength ?? 0) >= smallestRsa) return 'RSA-OAEP-256'
-      throw weak(name, `RSA of ${details.modulusLength} bits`)
+      return rsaAlgorithm(name, details.modulusLength ?? 0, details.publicExponent ?? 0n)
     case 'x25519':
       return 'ECDH-ES'
     case 'ec':
@@ -155,6 +156,13 @@ function algorithmOf(key: KeyObject, name = 'the holder'): string {
     default:
       throw weak(name, `a key of type ${key.asymmetricKeyType}`)
   }
+}
+
+function rsaAlgorithm(name: string, bits: number, exponent: bigint): string {
+  if (bits < smallestRsa || bits > largestRsa) throw weak(name, `RSA of ${bits} bits`)
+  // With an exponent of 1 the ciphertext is the plaintext; FIPS 186-5 A.1.1 asks for this bound.
+  if (exponent < 65_537n) throw weak(name, `RSA with the exponent ${exponent}`)
+  return 'RSA-OAEP-256'
 }
 
 function weak(name: string, what: string): Error {

@@ -27,9 +27,15 @@ export interface ShareMembership {
   index: number
 }
 
+/** A public key that the key server at `url` advertised when it was trusted. */
+export interface KnownKey {
+  readonly url: string
+  readonly key: AnyJwk
+}
+
 export interface SealOptions {
-  /** Public keys from an earlier advertisement: a signature by one of them carries trust over. */
-  known?: readonly AnyJwk[]
+  /** Public keys from earlier advertisements: a signature by one of them carries trust over. */
+  known?: readonly KnownKey[]
   signal?: AbortSignal
   /** Where this secret stands in a threshold: authenticated with it, under `holdfast`. */
   membership?: ShareMembership

@@ -18,15 +18,33 @@ export interface ThresholdPolicy {
 /** A tree of thresholds over pins. */
 export type Policy = PinPolicy | ThresholdPolicy
 
-const depthLimit = 8
-const childLimit = 64
+/** How deep thresholds may nest, how many children one may have, and how many pins a tree. */
+export const depthLimit = 8
+export const childLimit = 64
+export const leafLimit = 256
 
 /**
  * Reads a policy in clevis's form: a pin's name and its configuration, where `sss` holds
  * `{"t":2,"pins":{"tang":[{...},{...}],"tpm2":{}}}`. Order of members is the order of the children.
  * @throws Fault seal.policy_invalid
  */
-export function parsePolicy(pin: string, config: unknown, depth = 0): Policy {
+export function parsePolicy(pin: string, config: unknown): Policy {
+  const policy = parseNode(pin, config, 0)
+  checkSize(policy)
+  return policy
+}
+
+/** @throws Fault seal.policy_invalid when a sealed secret of this shape would not be opened */
+export function checkSize(policy: Policy): void {
+  if (depthOf(policy) > depthLimit) throw invalid(`thresholds are nested deeper than ${depthLimit}`)
+  if (leavesOf(policy).length > leafLimit) throw invalid(`it has more than ${leafLimit} pins`)
+}
+
+function depthOf(policy: Policy): number {
+  return policy.kind === 'pin' ? 0 : 1 + Math.max(0, ...policy.children.map(depthOf))
+}
+
+function parseNode(pin: string, config: unknown, depth: number): Policy {
   if (!/^[a-z][a-z0-9_-]{0,31}$/.test(pin)) throw invalid(`"${pin.slice(0, 40)}" is not a pin name`)
   if (!isObject(config)) throw invalid(`the configuration of ${pin} is not a JSON object`)
   if (pin !== 'sss') return { kind: 'pin', pin, config }
@@ -39,7 +57,7 @@ export function parsePolicy(pin: string, config: unknown, depth = 0): Policy {
   }
   const children = Object.entries(pins).flatMap(([name, configs]) =>
     (Array.isArray(configs) ? configs : [configs]).map((child) =>
-      parsePolicy(name, child, depth + 1),
+      parseNode(name, child, depth + 1),
     ),
   )
   return threshold(t, children)
@@ -60,12 +78,12 @@ export function threshold(t: unknown, children: readonly Policy[]): ThresholdPol
  */
 export function formatPolicy(policy: Policy): { pin: string; config: JsonObject } {
   if (policy.kind === 'pin') return { pin: policy.pin, config: policy.config }
-  const pins: Record<string, JsonObject[]> = {}
+  const pins = new Map<string, JsonObject[]>()
   for (const child of policy.children) {
     const { pin, config } = formatPolicy(child)
-    pins[pin] = [...(pins[pin] ?? []), config]
+    pins.set(pin, [...(pins.get(pin) ?? []), config])
   }
-  return { pin: 'sss', config: { t: policy.threshold, pins } }
+  return { pin: 'sss', config: { t: policy.threshold, pins: Object.fromEntries(pins) } }
 }
 
 /** Every pin of a policy, from left to right. */

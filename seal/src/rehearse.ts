@@ -1,9 +1,17 @@
 import { type Clock, type Fault, type Secret, systemClock } from '@holdfast/base'
-import { combineShares, decryptJwe, type Jwe } from '@holdfast/crypto'
+import type { Jwe } from '@holdfast/crypto'
+import { asFault } from './faults.ts'
 import { parseSealed, pinNameOf } from './header.ts'
-import { asFault, open } from './open.ts'
+import { open, subsets, tryShares } from './open.ts'
 import type { Pins } from './pin.ts'
-import { checkMembership, checkShare, readThreshold, type ThresholdForm } from './share-set.ts'
+import {
+  checkMembership,
+  checkShare,
+  readThreshold,
+  type ThresholdForm,
+  wrongShare,
+} from './share-set.ts'
+import { parseTree } from './tree.ts'
 
 // A rehearsal exercises every pin, not just enough of them, and reveals nothing: what a pin gives
 // is checked and wiped. A way in that has not been proven counts as missing.
@@ -36,9 +44,19 @@ export async function rehearse(
   sealed: string,
   options: RehearseOptions = {},
 ): Promise<Rehearsal> {
-  const { rehearsal, secret } = await rehearseNode(pins, sealed, options)
+  const { rehearsal, secret } = await rehearseRevealing(pins, sealed, options)
   secret?.[Symbol.dispose]()
   return rehearsal
+}
+
+/** The same, and the secret where it opened: for proving what it is. The caller disposes of it. */
+export async function rehearseRevealing(
+  pins: Pins,
+  sealed: string,
+  options: RehearseOptions,
+): Promise<Outcome> {
+  parseTree(sealed)
+  return await rehearseNode(pins, sealed, options)
 }
 
 interface Outcome {
@@ -135,39 +153,39 @@ async function rehearseShare(
 }
 
 /**
- * Proves the shares together: the first t of them open the secret, and each further one does with
- * t-1 of those. A share that does not fit is marked failed. (Ours were checked alone already;
+ * Proves the shares together: some t of them open the secret, and each further one does with t-1
+ * of those. A share that does not fit is marked failed. (Ours were checked alone already;
  * clevis's can only be checked this way.)
  */
-function confirm(outcomes: Outcome[], jwe: Jwe, form: ThresholdForm): Secret | undefined {
-  const proven = outcomes.filter(({ secret }) => secret !== undefined)
-  const shares = proven.flatMap(({ secret }) => (secret === undefined ? [] : [secret]))
-  const base = shares.slice(0, form.threshold)
-  if (base.length < form.threshold) return undefined
-  const opened = combine(base, jwe, form)
-  if (form.shares !== undefined || opened === undefined) {
-    if (opened === undefined) for (const outcome of proven) markWrong(outcome)
+function confirm(outcomes: readonly Outcome[], jwe: Jwe, form: ThresholdForm): Secret | undefined {
+  const proven = outcomes.flatMap(({ rehearsal, secret }, index) =>
+    secret === undefined ? [] : [{ rehearsal, share: secret, index }],
+  )
+  for (const base of subsets(proven, form.threshold)) {
+    const opened = tryShares(sharesOf(base), jwe, form)
+    if (opened === undefined) continue
+    const others = form.shares === undefined ? proven.filter((one) => !base.includes(one)) : []
+    for (const other of others) {
+      using again = tryShares(sharesOf([...base.slice(1), other]), jwe, form)
+      if (again === undefined) markWrong(other, form)
+    }
     return opened
   }
-  proven.slice(form.threshold).forEach((outcome, index) => {
-    const extra = shares[form.threshold + index]
-    if (extra === undefined) return
-    const again = combine([...base.slice(1), extra], jwe, form)
-    if (again === undefined) markWrong(outcome)
-    again?.[Symbol.dispose]()
-  })
-  return opened
+  if (proven.length >= form.threshold) for (const one of proven) markWrong(one, form)
+  return undefined
 }
 
-function combine(shares: readonly Secret[], jwe: Jwe, form: ThresholdForm): Secret | undefined {
-  try {
-    using key = combineShares(shares, form.prime)
-    return decryptJwe(jwe, key)
-  } catch {
-    return undefined
-  }
+interface ProvenShare {
+  rehearsal: Rehearsal
+  share: Secret
+  index: number
 }
 
-function markWrong(outcome: Outcome): void {
-  outcome.rehearsal.state = 'failed'
+function sharesOf(proven: readonly ProvenShare[]): Secret[] {
+  return proven.map(({ share }) => share)
+}
+
+function markWrong({ rehearsal, index }: ProvenShare, form: ThresholdForm): void {
+  rehearsal.state = 'failed'
+  rehearsal.fault = wrongShare(form, index)
 }

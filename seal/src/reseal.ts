@@ -4,7 +4,7 @@ import { knownKeys, lineageOf } from './inspect.ts'
 import { type OpenOptions, open } from './open.ts'
 import type { Pins } from './pin.ts'
 import type { Policy } from './policy.ts'
-import { type Rehearsal, rehearse } from './rehearse.ts'
+import { type Rehearsal, rehearseRevealing } from './rehearse.ts'
 import { seal } from './seal.ts'
 
 export interface ResealOptions extends OpenOptions {
@@ -44,11 +44,10 @@ export async function prove(
   plaintext: Secret,
   options: ResealOptions = {},
 ): Promise<Rehearsal> {
-  const rehearsal = await rehearse(pins, sealed, options)
-  if (rehearsal.state === 'proven') {
-    using again = await open(pins, sealed, options)
-    if (again.equals(plaintext)) return rehearsal
-  }
+  // One pass proves every pin and opens, so nobody is asked for the same passphrase twice.
+  const { rehearsal, secret } = await rehearseRevealing(pins, sealed, options)
+  using again = secret
+  if (rehearsal.state === 'proven' && again?.equals(plaintext) === true) return rehearsal
   if (rehearsal.state === 'not_tried' && options.unproven === true) return rehearsal
   const reasons = failures(rehearsal).join('; ')
   throw sealFault(

@@ -2,7 +2,7 @@ import type { Secret } from '@holdfast/base'
 import { encryptJwe, splitNewSecret } from '@holdfast/crypto'
 import { membershipMember } from './header.ts'
 import type { Pins, SealOptions } from './pin.ts'
-import type { Policy, ThresholdPolicy } from './policy.ts'
+import { checkSize, type Policy, type ThresholdPolicy } from './policy.ts'
 import { newSetName, thresholdHeader, verifierOf } from './share-set.ts'
 
 export interface SealRequest extends SealOptions {
@@ -24,6 +24,25 @@ export async function seal(
   plaintext: Secret,
   request: SealRequest = {},
 ): Promise<string> {
+  checkSize(policy)
+  const failed = new AbortController() // when one pin cannot seal, the others need not go on
+  const signals = [failed.signal, ...(request.signal === undefined ? [] : [request.signal])]
+  try {
+    return await sealNode(pins, policy, plaintext, {
+      ...request,
+      signal: AbortSignal.any(signals),
+    })
+  } finally {
+    failed.abort()
+  }
+}
+
+async function sealNode(
+  pins: Pins,
+  policy: Policy,
+  plaintext: Secret,
+  request: SealRequest,
+): Promise<string> {
   if (policy.kind === 'threshold') return await sealThreshold(pins, policy, plaintext, request)
   return await pins.get(policy.pin).seal(plaintext, policy.config, request)
 }
@@ -42,7 +61,7 @@ async function sealThreshold(
       split.shares.map(async (share, index) => {
         const child = children[index] as Policy // as many shares as children
         const place = { set, generation, index }
-        return await seal(pins, child, share, { ...options, generation, membership: place })
+        return await sealNode(pins, child, share, { ...options, generation, membership: place })
       }),
     )
     const verifiers = split.shares.map((share, index) =>

@@ -1,9 +1,17 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { fromBase64url, isObject, type JsonObject, type Secret, toBase64url } from '@holdfast/base'
+import {
+  type Fault,
+  fromBase64url,
+  isObject,
+  type JsonObject,
+  type Secret,
+  toBase64url,
+} from '@holdfast/base'
 import { type Jwe, shareLength } from '@holdfast/crypto'
 import { sealFault } from './faults.ts'
-import { malformed, pinHeader } from './header.ts'
+import { malformed, pinHeader, printable } from './header.ts'
 import type { ShareMembership } from './pin.ts'
+import { childLimit } from './policy.ts'
 
 // A threshold's protected header in clevis's `sss` form, and beside it, under `holdfast`, what
 // makes each share checkable alone: the set's name and generation, the shares' names and a
@@ -49,10 +57,10 @@ export function verifierOf(share: Secret, place: ShareMembership, threshold: num
  */
 export function checkShare(share: Secret, index: number, form: ThresholdForm): void {
   const { shares, threshold } = form
-  if (share.length !== shareLength) throw wrong(form, index)
+  if (share.length !== shareLength) throw wrongShare(form, index)
   if (shares === undefined) return
   const place = { set: shares.set, generation: shares.generation, index }
-  if (verifierOf(share, place, threshold) !== shares.verifiers[index]) throw wrong(form, index)
+  if (verifierOf(share, place, threshold) !== shares.verifiers[index]) throw wrongShare(form, index)
 }
 
 /**
@@ -78,10 +86,11 @@ export function checkMembership(child: Jwe, index: number, form: ThresholdForm):
 }
 
 export function shareName(form: ThresholdForm, index: number): string {
-  return form.shares?.names[index] ?? `share ${index + 1}`
+  return printable(form.shares?.names[index] ?? `share ${index + 1}`)
 }
 
-function wrong(form: ThresholdForm, index: number): Error {
+/** The fault for a share that does not fit. */
+export function wrongShare(form: ThresholdForm, index: number): Fault {
   return sealFault('seal.share_wrong', `the share of ${shareName(form, index)} is wrong`, {
     details: { share: shareName(form, index), index },
   })
@@ -113,7 +122,7 @@ export function readThreshold(jwe: Jwe): ThresholdForm {
   const { jwe: list, p, t } = pinHeader(jwe, 'sss')
   if (
     !Array.isArray(list) ||
-    list.length > 64 ||
+    list.length > childLimit ||
     !list.every((child) => typeof child === 'string')
   ) {
     throw malformed('its threshold has no list of shares')

@@ -3,6 +3,7 @@ import {
   type Advertisement,
   type AnyJwk,
   isSignedBy,
+  mayDo,
   thumbprint,
   verifyAdvertisement,
 } from '@holdfast/crypto'
@@ -33,6 +34,7 @@ export interface TangConfig {
 export interface TrustOptions {
   fetch: Fetch
   confirm?: ConfirmTrust
+  /** Keys that vouch for this server's next ones. */
   known?: readonly AnyJwk[]
   signal: AbortSignal
 }
@@ -56,7 +58,7 @@ export async function trustedAdvertisement(
     requireThumbprint(fetched, config, known)
     return fetched
   }
-  const trusted = known.map((key) => thumbprint(key))
+  const trusted = known.filter((key) => mayDo(key, 'verify')).flatMap((key) => nameOf(key) ?? [])
   if (isSignedBy(fetched, trusted, known)) return fetched
   await confirmOrRefuse(config.url, fetched, options)
   return fetched
@@ -89,11 +91,17 @@ export async function fetchAdvertisement(
 }
 
 function signingThumbprint(known: readonly AnyJwk[] = []): string | undefined {
-  const key = known.find((candidate) => {
-    const operations = candidate.key_ops
-    return Array.isArray(operations) && operations.includes('verify')
-  })
-  return key === undefined ? undefined : thumbprint(key)
+  const key = known.find((candidate) => mayDo(candidate, 'verify'))
+  return key === undefined ? undefined : nameOf(key)
+}
+
+/** The SHA-256 thumbprint, or undefined for a key that has none, like a tangd's stripped HMAC key. */
+export function nameOf(key: AnyJwk): string | undefined {
+  try {
+    return thumbprint(key)
+  } catch {
+    return undefined
+  }
 }
 
 function requireThumbprint(

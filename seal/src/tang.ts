@@ -14,10 +14,16 @@ import {
   thumbprints,
 } from '@holdfast/crypto'
 import { sealFault } from './faults.ts'
-import { malformed, membershipMember, pinHeader, stringMember } from './header.ts'
+import { malformed, membershipMember, pinHeader, printable, stringMember } from './header.ts'
 import { checkedUrl, type Fetch, type HttpReply } from './http.ts'
-import type { Pin, PinFacts } from './pin.ts'
-import { type ConfirmTrust, parseTangConfig, trustedAdvertisement } from './tang-trust.ts'
+import type { KnownKey, Pin, PinFacts } from './pin.ts'
+import {
+  type ConfirmTrust,
+  nameOf,
+  parseTangConfig,
+  type TangConfig,
+  trustedAdvertisement,
+} from './tang-trust.ts'
 
 export interface TangPinDeps {
   fetch: Fetch
@@ -38,17 +44,13 @@ export function tangPin({ fetch, confirm }: TangPinDeps): Pin {
       const advertisement = await trustedAdvertisement(tang, {
         fetch,
         ...(confirm === undefined ? {} : { confirm }),
-        known: options.known ?? [],
+        known: vouching(options.known ?? [], tang),
         signal: options.signal ?? AbortSignal.timeout(20_000),
       })
       const key = chooseExchangeKey(advertisement.exchangeKeys, tang.kid, tang.url)
-      const keys = [
-        ...advertisement.keys.filter((candidate) => thumbprint(candidate) === thumbprint(key)),
-        ...advertisement.keys.filter((candidate) => thumbprint(candidate) !== thumbprint(key)),
-      ]
       const header = {
         alg: 'ECDH-ES',
-        clevis: { pin: 'tang', tang: { adv: { keys }, url: tang.url } },
+        clevis: { pin: 'tang', tang: { adv: { keys: advertisement.keys }, url: tang.url } },
         kid: thumbprint(key),
         ...membershipMember(options.membership),
       }
@@ -72,8 +74,8 @@ export function tangPin({ fetch, confirm }: TangPinDeps): Pin {
     inspect: tangFacts,
     policyOf: (jwe) => {
       const { url, keys, kid } = readTang(jwe)
-      const signing = keys.find((key) => useOf(key) === 'signing')
-      const exchange = keys.filter((key) => useOf(key) === 'exchange')
+      const signing = keys.find((key) => useOf(key) === 'signing' && isEc(key))
+      const exchange = keys.filter((key) => useOf(key) === 'exchange' && isEc(key))
       return {
         kind: 'pin',
         pin: 'tang',
@@ -89,8 +91,23 @@ export function tangPin({ fetch, confirm }: TangPinDeps): Pin {
 }
 
 /** All keys that a `tang` sealed form stores: what later advertisements may be trusted by. */
-export function storedKeys(jwe: Jwe): AnyJwk[] {
-  return readTang(jwe).keys
+export function storedKeys(jwe: Jwe): KnownKey[] {
+  const { url, keys } = readTang(jwe)
+  return keys.map((key) => ({ url, key }))
+}
+
+/**
+ * Of all known keys those that may vouch for this server: its own. Another server's key must not,
+ * or one stolen key would stand for all of them; unless the policy itself names it, which is how a
+ * server keeps its trust when it moves to another address.
+ */
+function vouching(known: readonly KnownKey[], { url, thp = '' }: TangConfig): AnyJwk[] {
+  const same = (other: string) => other.replace(/\/+$/, '') === url.replace(/\/+$/, '')
+  return known
+    .filter(
+      (entry) => same(entry.url) || (nameOf(entry.key) && thumbprints(entry.key).includes(thp)),
+    )
+    .map((entry) => entry.key)
 }
 
 function chooseExchangeKey(
@@ -128,7 +145,7 @@ function readTang(jwe: Jwe): TangForm {
     if (!isObject(key) || typeof key.kty !== 'string') throw malformed('a stored key has no type')
     return { ...key, kty: key.kty }
   })
-  const found = keys.find((key) => key.kty === 'EC' && thumbprints(key).includes(kid))
+  const found = keys.find((key) => nameOf(key) !== undefined && thumbprints(key).includes(kid))
   if (found === undefined) throw malformed('its kid is not in the stored advertisement')
   return { url, kid, keys, exchangeKey: parseEcPublicJwk(found, 'the exchange key') }
 }
@@ -154,6 +171,10 @@ function readReply(reply: HttpReply, url: string, kid: string): EcPublicJwk {
   }
 }
 
+function isEc(key: AnyJwk): boolean {
+  return key.kty === 'EC' && nameOf(key) !== undefined
+}
+
 function useOf(key: AnyJwk): 'exchange' | 'signing' | 'other' {
   const operations = key.key_ops
   const list: unknown[] = Array.isArray(operations) ? operations : []
@@ -164,11 +185,11 @@ function useOf(key: AnyJwk): 'exchange' | 'signing' | 'other' {
 function tangFacts(jwe: Jwe): PinFacts {
   const { url, kid, keys } = readTang(jwe)
   return {
-    label: url,
+    label: printable(url),
     url,
     kid,
     keys: keys.map((key) => ({
-      thumbprint: thumbprint(key),
+      thumbprint: nameOf(key) ?? '',
       crv: String(key.crv ?? key.kty),
       use: useOf(key),
     })),

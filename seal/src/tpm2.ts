@@ -222,9 +222,12 @@ function parseConfig(config: JsonObject): Tpm2Config {
 function storedConfig(own: JsonObject): Tpm2Config {
   const { jwk_pub: _pub, jwk_priv: _priv, ...config } = own
   const known = ['hash', 'key', 'pcr_bank', 'pcr_ids']
-  return parseConfig(
-    Object.fromEntries(Object.entries(config).filter(([name]) => known.includes(name))),
-  )
+  const entries = Object.entries(config).filter(([name]) => known.includes(name))
+  try {
+    return parseConfig(Object.fromEntries(entries))
+  } catch {
+    throw malformed('its TPM header cannot be read')
+  }
 }
 
 function blobsOf(own: JsonObject): Blobs {

@@ -1,6 +1,7 @@
-import { access, stat } from 'node:fs/promises'
+import { open, stat } from 'node:fs/promises'
 import {
   type Argument,
+  codeOf,
   type Fault,
   isFault,
   type JsonObject,
@@ -35,6 +36,8 @@ export interface FormatOptions {
   keyslotsSize?: number
   keyslot?: number
   label?: string
+  /** The volume's UUID; cryptsetup makes one otherwise. */
+  uuid?: string
 }
 
 export const cheapIterations = 1000
@@ -59,6 +62,7 @@ export async function format(
   }
   if (options.keyslot !== undefined) sizes.push('--key-slot', `${options.keyslot}`)
   if (options.label !== undefined) sizes.push('--label', options.label)
+  if (options.uuid !== undefined) sizes.push('--uuid', options.uuid)
   await call(
     volume,
     'luksFormat',
@@ -171,12 +175,29 @@ export async function testPassphrase(
   throw failure(volume, 'open', result.stderr)
 }
 
-/** True where the kernel offers device-mapper: without it nothing can be mapped. */
+/** The keyslot that this passphrase opens, or undefined. Tries them all: may take long. */
+export async function findKeyslot(
+  volume: VolumeRef,
+  passphrase: Secret,
+): Promise<number | undefined> {
+  const args = ['--test-passphrase', '--verbose', '--key-file', '-']
+  const options = { input: passphrase, accept: [0, noPermission] }
+  const result = await call(volume, 'open', args, options)
+  const [, number] = /Key slot (\d+) unlocked/.exec(result.stdout.toString('utf8')) ?? []
+  return number === undefined ? undefined : Number(number)
+}
+
+/**
+ * True where the kernel offers device-mapper: without it nothing can be mapped. The node alone
+ * proves nothing, cryptsetup makes it; opening it loads the module where there is one.
+ */
 export async function hasDeviceMapper(): Promise<boolean> {
-  return await access(deviceMapperControl).then(
-    () => true,
-    () => false,
-  )
+  try {
+    await using _control = await open(deviceMapperControl, 'r+')
+    return true
+  } catch (error) {
+    return codeOf(error) === 'EACCES'
+  }
 }
 
 /** Maps the volume to /dev/mapper/NAME. @throws Fault vault.device_mapper_absent */

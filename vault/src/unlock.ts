@@ -1,6 +1,7 @@
+import type { Secret } from '@holdfast/base'
 import { readInventory } from './apply.ts'
 import { hasDeviceMapper, openMapping, type VolumeRef } from './cryptsetup.ts'
-import { openVault, type VaultDeps } from './state.ts'
+import { openVault, type Vault, type VaultDeps } from './state.ts'
 import { openAnyWay, type WayOptions } from './ways.ts'
 
 export interface UnlockOptions extends WayOptions {
@@ -34,12 +35,22 @@ export async function unlockVault(
   const vault = await openVault(deps, volume)
   const way = await openAnyWay(vault, await readInventory(vault), options)
   using passphrase = way.passphrase
+  return await mapOrTest(vault, passphrase, way, options)
+}
+
+/** Maps the volume with a passphrase that has been proven, where that is possible and wanted. */
+export async function mapOrTest(
+  vault: Vault,
+  passphrase: Secret,
+  way: Pick<Unlocked, 'keyslot' | 'by'>,
+  options: Pick<UnlockOptions, 'name' | 'testOnly'>,
+): Promise<Unlocked> {
   const opened = { uuid: vault.uuid, keyslot: way.keyslot, by: way.by }
   if (options.testOnly === true) return { ...opened, state: 'tested' }
   if (!(await hasDeviceMapper())) {
     const notice = 'this kernel has no device-mapper: the passphrase was proven, nothing was mapped'
     return { ...opened, state: 'tested', notice }
   }
-  const path = await openMapping(volume, options.name ?? `luks-${vault.uuid}`, passphrase)
-  return { ...opened, state: 'mapped', path }
+  const name = options.name ?? `luks-${vault.uuid}`
+  return { ...opened, state: 'mapped', path: await openMapping(vault.volume, name, passphrase) }
 }

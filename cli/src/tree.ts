@@ -1,0 +1,21 @@
+import type { CommandSpec } from './command.ts'
+import { keyserverCommand } from './keyserver-commands.ts'
+import { sealCommands } from './seal-commands.ts'
+
+/** Every command of `holdfast`. */
+export const commandTree: CommandSpec = {
+  name: 'holdfast',
+  summary: 'keep encrypted machines openable, updatable and recoverable',
+  about: [
+    'Secrets are sealed under policies of pins: key servers, TPMs, named holders, passphrases, and thresholds of them. Every way in is rehearsed, and none is removed before its successor has been proven.',
+    'Answers go to standard output, everything else to standard error. Secrets are read from files, descriptors, standard input or the terminal, never from arguments or the environment.',
+  ],
+  examples: [
+    {
+      says: 'see it work on this machine, with real servers and a real volume',
+      run: 'holdfast up',
+    },
+    { says: 'what every exit code means', run: 'holdfast help exit-codes' },
+  ],
+  children: [...sealCommands, keyserverCommand],
+}

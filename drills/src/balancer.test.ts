@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { describe, it } from 'node:test'
+import { startBalancer } from './balancer.ts'
+
+async function member(name: string): Promise<{ server: Server; port: number }> {
+  const server = createServer((_request, response) => response.end(name))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return { server, port: (server.address() as AddressInfo).port } // a TCP server that listens
+}
+
+async function ask(url: string): Promise<string> {
+  const reply = await fetch(url, { headers: { connection: 'close' } })
+  return await reply.text()
+}
+
+async function close(server: Server): Promise<void> {
+  server.close()
+  server.closeAllConnections()
+  await once(server, 'close')
+}
+
+describe('the load balancer of the shared-set drills', () => {
+  it('takes turns, passes over a member that does not accept, and refuses when none does', async () => {
+    const [a, b] = [await member('a'), await member('b')]
+    await using balancer = await startBalancer([a.port, b.port])
+    const turns = [await ask(balancer.url), await ask(balancer.url), await ask(balancer.url)]
+    assert.deepEqual(turns, ['a', 'b', 'a'])
+    await close(b.server)
+    assert.deepEqual([await ask(balancer.url), await ask(balancer.url)], ['a', 'a'])
+    assert.deepEqual(balancer.served, { [a.port]: 4, [b.port]: 1 })
+    await close(a.server)
+    await assert.rejects(ask(balancer.url))
+  })
+
+  it('closes what is open when it is disposed', async () => {
+    const silent = createServer(() => undefined)
+    silent.listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    const balancer = await startBalancer([(silent.address() as AddressInfo).port])
+    const hanging = assert.rejects(ask(balancer.url))
+    await once(silent, 'request')
+    await balancer[Symbol.asyncDispose]()
+    await hanging
+    await close(silent)
+  })
+})

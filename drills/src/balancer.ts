@@ -1,0 +1,74 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+
+// A TCP load balancer as small as one can be: round robin, and a member that does not accept is
+// passed over. It does not replay what a dying member had already taken, as real ones do not.
+
+export interface Balancer extends AsyncDisposable {
+  readonly url: string
+  /** Connections handed to each member so far, by port. */
+  readonly served: Readonly<Record<number, number>>
+}
+
+/** Balances 127.0.0.1 ports behind one address. */
+export async function startBalancer(ports: readonly number[]): Promise<Balancer> {
+  const served: Record<number, number> = Object.fromEntries(ports.map((port) => [port, 0]))
+  const open = new Set<Socket>()
+  let next = 0
+  const server = createServer((client) => {
+    track(open, client)
+    const first = next++ % ports.length
+    const order = [...ports.slice(first), ...ports.slice(0, first)]
+    void reach(order).then((member) => {
+      if (member === undefined || client.destroyed) {
+        client.destroy()
+        member?.socket.destroy()
+        return
+      }
+      served[member.port] = (served[member.port] ?? 0) + 1
+      track(open, member.socket)
+      join(client, member.socket)
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // a TCP server that listens
+  return {
+    url: `http://127.0.0.1:${port}`,
+    served,
+    [Symbol.asyncDispose]: async () => {
+      const closed = once(server, 'close')
+      server.close()
+      for (const socket of open) socket.destroy()
+      await closed
+    },
+  }
+}
+
+async function reach(
+  ports: readonly number[],
+): Promise<{ socket: Socket; port: number } | undefined> {
+  for (const port of ports) {
+    const socket = connect(port, '127.0.0.1')
+    const accepted = await Promise.race([
+      once(socket, 'connect').then(() => true),
+      once(socket, 'close').then(() => false),
+    ]).catch(() => false)
+    if (accepted) return { socket, port }
+    socket.destroy()
+  }
+  return undefined
+}
+
+function join(client: Socket, member: Socket): void {
+  client.pipe(member)
+  member.pipe(client)
+  client.once('close', () => member.destroy())
+  member.once('close', () => client.destroy())
+}
+
+function track(open: Set<Socket>, socket: Socket): void {
+  open.add(socket)
+  socket.on('error', () => socket.destroy())
+  socket.once('close', () => open.delete(socket))
+}
