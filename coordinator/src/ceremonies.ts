@@ -1,0 +1,376 @@
+import { createHash, randomBytes } from 'node:crypto'
+import {
+  type Clock,
+  canonicalJson,
+  type Fault,
+  isFault,
+  parseJsonObject,
+  type Secret,
+} from '@holdfast/base'
+import type { CeremonyKind, CeremonyState } from '@holdfast/protocol'
+import type { Insertable, Selectable } from 'kysely'
+import { record, recordAlone } from './audit.ts'
+import { ceremonyFault } from './ceremony-faults.ts'
+import type { Header } from './header.ts'
+import { readStatement, type StatementFacts, statementText } from './statement.ts'
+import { isDuplicate, type Store, type Work } from './store.ts'
+import type { AnswerTable, CeremonyTable } from './tables.ts'
+import { newId } from './ways.ts'
+
+// A ceremony: several people, one thing. Its record is in the store, so progress survives a restart
+// and any instance takes the next answer. An answer is accepted only when it is signed by a listed
+// holder, made for this very ceremony, and (for a recovery) its share is right by itself; anything
+// else is refused with its own code and changes nothing that others have done.
+
+export interface Ceremony {
+  id: string
+  kind: CeremonyKind
+  state: CeremonyState
+  digest: string
+  nonce: string
+  generation: number
+  threshold: number
+  /** Who may answer: names with public keys, as they were when the ceremony began. */
+  holders: readonly { name: string; key: string }[]
+  answered: { holder: string; at: number }[]
+  rejected: { holder: string; code: string; at: number }[]
+  created: number
+  expires: number
+  detail: Record<string, unknown>
+}
+
+export interface CeremonyDeps {
+  store: Store
+  clock: Clock
+  cluster: () => string
+}
+
+export interface NewCeremony {
+  kind: CeremonyKind
+  digest: string
+  generation: number
+  threshold: number
+  holders: readonly { name: string; key: string }[]
+  detail?: Record<string, unknown>
+}
+
+/** What to do with an answer that has been authenticated. */
+export interface AnswerHandler {
+  /** True when the last line must be a share. */
+  needsShare: boolean
+  /** Checks one share alone. @throws Fault ceremony.share_wrong */
+  check(ceremony: Ceremony, holder: string, contentKey: Secret): Promise<void>
+  /** Encrypts a share for keeping; only the coordinator's identity key opens it. */
+  keep(contentKey: Secret): Promise<string>
+}
+
+const lifetime = 24 * 60 * 60 * 1000
+const mostRejected = 20
+
+/** Begins a ceremony, or returns the open one for the same thing: two people may start at once. */
+export async function openCeremony(
+  deps: CeremonyDeps,
+  wanted: NewCeremony,
+  actor: string,
+): Promise<Ceremony> {
+  const { store, clock } = deps
+  await expire(deps)
+  return await store.write(async (work) => {
+    const same = await work
+      .selectFrom('ceremonies')
+      .selectAll()
+      .where('kind', '=', wanted.kind)
+      .where('digest', '=', wanted.digest)
+      .where('generation', '=', wanted.generation)
+      .where('state', 'in', ['open', 'met'])
+      .executeTakeFirst()
+    if (same !== undefined) return await withAnswers(work, same)
+    const now = clock.now()
+    const row: Insertable<CeremonyTable> = {
+      id: newId(),
+      kind: wanted.kind,
+      state: 'open',
+      digest: wanted.digest,
+      nonce: randomBytes(16).toString('base64url'),
+      generation: wanted.generation,
+      threshold: wanted.threshold,
+      detail: canonicalJson({ ...wanted.detail, holders: wanted.holders, rejected: [] }),
+      created: now,
+      expires: now + lifetime,
+    }
+    await work.insertInto('ceremonies').values(row).execute()
+    const data = { kind: wanted.kind, digest: wanted.digest, threshold: wanted.threshold }
+    await record(work, clock, {
+      actor,
+      action: 'ceremony.open',
+      subject: row.id,
+      outcome: 'done',
+      data,
+    })
+    return await withAnswers(work, row as Selectable<CeremonyTable>) // every column was just given
+  })
+}
+
+/** @throws Fault ceremony.unknown */
+export async function readCeremony({ store }: CeremonyDeps, id: string): Promise<Ceremony> {
+  const row = await store.read
+    .selectFrom('ceremonies')
+    .selectAll()
+    .where('id', '=', id)
+    .executeTakeFirst()
+  if (row === undefined) throw ceremonyFault('ceremony.unknown', `there is no ceremony ${id}`)
+  return await withAnswers(store.read, row)
+}
+
+export async function listCeremonies(
+  { store }: CeremonyDeps,
+  states?: readonly CeremonyState[],
+): Promise<Ceremony[]> {
+  let query = store.read.selectFrom('ceremonies').selectAll().orderBy('created', 'desc').limit(100)
+  if (states !== undefined) query = query.where('state', 'in', [...states])
+  return await Promise.all((await query.execute()).map((row) => withAnswers(store.read, row)))
+}
+
+/** The facts a holder's statement must carry. @throws Fault ceremony.holder_unknown */
+export function factsFor(deps: CeremonyDeps, ceremony: Ceremony, holder: string): StatementFacts {
+  if (!ceremony.holders.some(({ name }) => name === holder)) {
+    throw ceremonyFault('ceremony.holder_unknown', `${holder} takes no part in this ceremony`, {
+      hint: `holders: ${ceremony.holders.map(({ name }) => name).join(', ')}`,
+    })
+  }
+  const { id, kind, nonce, digest, generation, expires } = ceremony
+  return { cluster: deps.cluster(), ceremony: id, kind, nonce, digest, generation, holder, expires }
+}
+
+export function statementFor(deps: CeremonyDeps, ceremony: Ceremony, holder: string): string {
+  return statementText(factsFor(deps, ceremony, holder))
+}
+
+/**
+ * Takes one holder's answer. Returns the ceremony with it; `met` when it was the last that was needed.
+ * @throws Fault ceremony.* with a code for each way in which an answer can be wrong
+ */
+export async function takeAnswer(
+  deps: CeremonyDeps,
+  id: string,
+  answer: { holder: string; statement: Buffer; signature: Buffer },
+  handler: AnswerHandler,
+): Promise<Ceremony> {
+  await expire(deps)
+  const ceremony = await readCeremony(deps, id)
+  requireOpen(ceremony)
+  const facts = factsFor(deps, ceremony, answer.holder)
+  const key = ceremony.holders.find(({ name }) => name === answer.holder)?.key ?? ''
+  const { contentKey } = readStatement(
+    answer.statement,
+    answer.signature,
+    key,
+    facts,
+    deps.clock.now(),
+  )
+  using share = contentKey
+  try {
+    const sealed = await keepShare(ceremony, answer.holder, share, handler)
+    return await accept(deps, ceremony, answer.holder, sealed)
+  } catch (error) {
+    // Only what a listed holder signed comes this far, so the log cannot be flooded by strangers.
+    if (isFault(error)) await reject(deps, ceremony, answer.holder, error)
+    throw error
+  }
+}
+
+async function keepShare(
+  ceremony: Ceremony,
+  holder: string,
+  share: Secret | undefined,
+  handler: AnswerHandler,
+): Promise<string> {
+  if (!handler.needsShare) return ''
+  if (share === undefined)
+    throw ceremonyFault(
+      'ceremony.share_needed',
+      'this ceremony needs the share, not only an approval',
+    )
+  await handler.check(ceremony, holder, share)
+  return await handler.keep(share)
+}
+
+async function accept(
+  deps: CeremonyDeps,
+  ceremony: Ceremony,
+  holder: string,
+  sealed: string,
+): Promise<Ceremony> {
+  const { store, clock } = deps
+  return await store
+    .write(async (work) => {
+      const row = await work
+        .selectFrom('ceremonies')
+        .selectAll()
+        .where('id', '=', ceremony.id)
+        .executeTakeFirstOrThrow()
+      const current = await withAnswers(work, row)
+      requireOpen(current)
+      if (current.answered.some((each) => each.holder === holder)) throw duplicate(holder)
+      const entry: Insertable<AnswerTable> = {
+        ceremony: ceremony.id,
+        holder,
+        at: clock.now(),
+        code: 'accepted',
+        sealed,
+      }
+      await work.insertInto('answers').values(entry).execute()
+      const answered = current.answered.length + 1
+      const met = answered >= current.threshold
+      if (met)
+        await work
+          .updateTable('ceremonies')
+          .set({ state: 'met' })
+          .where('id', '=', ceremony.id)
+          .execute()
+      const data = { kind: ceremony.kind, answered, threshold: current.threshold }
+      await record(work, clock, {
+        actor: `holder:${holder}`,
+        action: 'ceremony.answer',
+        subject: ceremony.id,
+        outcome: 'done',
+        data,
+      })
+      return await withAnswers(work, { ...row, state: met ? 'met' : row.state })
+    })
+    .catch((error: unknown) => {
+      throw isDuplicate(error) ? duplicate(holder) : error
+    })
+}
+
+async function reject(
+  deps: CeremonyDeps,
+  ceremony: Ceremony,
+  holder: string,
+  fault: Fault,
+): Promise<void> {
+  const { store, clock } = deps
+  const entry = { holder, code: fault.code, at: clock.now() }
+  await store.write(async (work) => {
+    const row = await work
+      .selectFrom('ceremonies')
+      .select('detail')
+      .where('id', '=', ceremony.id)
+      .executeTakeFirstOrThrow()
+    const detail = parseJsonObject(row.detail, 'the ceremony')
+    const rejected = [...rejectedOf(detail), entry].slice(-mostRejected)
+    await work
+      .updateTable('ceremonies')
+      .set({ detail: canonicalJson({ ...detail, rejected }) })
+      .where('id', '=', ceremony.id)
+      .execute()
+    await record(work, clock, {
+      actor: `holder:${holder}`,
+      action: 'ceremony.answer',
+      subject: ceremony.id,
+      outcome: 'refused',
+      data: { code: fault.code },
+    })
+  })
+}
+
+/** Ends a ceremony; the shares it kept are removed with the same transaction. */
+export async function closeCeremony(
+  work: Work,
+  id: string,
+  state: 'done' | 'cancelled' | 'expired',
+): Promise<void> {
+  await work.updateTable('ceremonies').set({ state }).where('id', '=', id).execute()
+  await work.updateTable('answers').set({ sealed: '' }).where('ceremony', '=', id).execute()
+}
+
+/** The kept shares of a ceremony that has been met. */
+export async function keptShares(
+  { store }: CeremonyDeps,
+  id: string,
+): Promise<{ holder: string; sealed: string }[]> {
+  return await store.read
+    .selectFrom('answers')
+    .select(['holder', 'sealed'])
+    .where('ceremony', '=', id)
+    .where('code', '=', 'accepted')
+    .execute()
+}
+
+/** Ends what has outlived its time; run before each step, so that no timer is needed. */
+export async function expire({ store, clock }: CeremonyDeps): Promise<void> {
+  const now = clock.now()
+  const old = await store.read
+    .selectFrom('ceremonies')
+    .select('id')
+    .where('state', 'in', ['open', 'met'])
+    .where('expires', '<', now)
+    .execute()
+  for (const { id } of old) {
+    await store.write((work) => closeCeremony(work, id, 'expired'))
+    await recordAlone(store, clock, {
+      actor: 'coordinator',
+      action: 'ceremony.expire',
+      subject: id,
+      outcome: 'done',
+    })
+  }
+}
+
+function requireOpen(ceremony: Ceremony): void {
+  if (ceremony.state === 'open') return
+  if (ceremony.state === 'expired')
+    throw ceremonyFault('ceremony.expired', 'the ceremony has expired', {
+      hint: 'begin a new one: holdfast coordinator recover',
+    })
+  throw ceremonyFault('ceremony.not_open', `the ceremony is ${ceremony.state}`)
+}
+
+function duplicate(holder: string): Error {
+  return ceremonyFault('ceremony.answer_duplicate', `${holder} has already answered`)
+}
+
+async function withAnswers(
+  database: Store['read'] | Work,
+  row: Selectable<CeremonyTable>,
+): Promise<Ceremony> {
+  const answers = await database
+    .selectFrom('answers')
+    .select(['holder', 'at'])
+    .where('ceremony', '=', row.id)
+    .where('code', '=', 'accepted')
+    .orderBy('at')
+    .execute()
+  const { holders, rejected: _kept, ...detail } = parseJsonObject(row.detail, 'the ceremony')
+  return {
+    id: row.id,
+    kind: row.kind as CeremonyKind, // written from that type alone
+    state: row.state as CeremonyState, // likewise
+    digest: row.digest,
+    nonce: row.nonce,
+    generation: row.generation,
+    threshold: row.threshold,
+    holders: Array.isArray(holders) ? holders : [],
+    answered: answers.map(({ holder, at }) => ({ holder, at })),
+    rejected: rejectedOf(parseJsonObject(row.detail, 'the ceremony')),
+    created: row.created,
+    expires: row.expires,
+    detail,
+  }
+}
+
+function rejectedOf(detail: Record<string, unknown>): Ceremony['rejected'] {
+  return Array.isArray(detail.rejected) ? detail.rejected : []
+}
+
+/** What a recovery is about: the sealed state as it lies in the store. */
+export function stateDigest(headerDigest: string, ways: readonly { sealed: string }[]): string {
+  const hash = createHash('sha256').update(`${headerDigest}\n`)
+  for (const sealed of ways.map((way) => way.sealed).sort()) hash.update(`${sealed}\n`)
+  return hash.digest('base64url')
+}
+
+/** The header's holders as ceremonies need them. */
+export function ceremonyHolders(header: Header): { name: string; key: string }[] {
+  return (header.holders?.list ?? []).map(({ name, key }) => ({ name, key }))
+}

@@ -1,0 +1,162 @@
+import { Secret } from '@holdfast/base'
+import { encryptJwe } from '@holdfast/crypto'
+import { createPins, holderRequests, open, rehearse } from '@holdfast/seal'
+import { compactDecrypt } from 'jose'
+import { record } from './audit.ts'
+import {
+  type AnswerHandler,
+  type Ceremony,
+  type CeremonyDeps,
+  ceremonyHolders,
+  closeCeremony,
+  keptShares,
+  openCeremony,
+  stateDigest,
+} from './ceremonies.ts'
+import { ceremonyFault } from './ceremony-faults.ts'
+import type { Coordinator } from './coordinator.ts'
+import { coordinatorFault } from './faults.ts'
+import type { Identity } from './identity.ts'
+
+// Recovery: k of n holders give the data key back. Shares wait in the store encrypted to the identity
+// key, so any instance can finish, and whoever has only the database learns nothing.
+
+/** The holders' sealed data key of a generation: `active` for recovery, `prepared` for a change. */
+export async function holdersWay(
+  coordinator: Coordinator,
+  state: 'active' | 'prepared',
+): Promise<string> {
+  const row = await coordinator.store.read
+    .selectFrom('ways')
+    .select('sealed')
+    .where('kind', '=', 'holders')
+    .where('state', '=', state)
+    .executeTakeFirst()
+  if (row !== undefined) return row.sealed
+  throw coordinatorFault('coordinator.way_unknown', 'no holders have been set up for this state', {
+    hint: 'open it by another way, then set a manifest that names holders',
+  })
+}
+
+/** Begins the recovery of what lies in the store, or finds it. */
+export async function openRecovery(
+  coordinator: Coordinator,
+  deps: CeremonyDeps,
+  actor: string,
+): Promise<Ceremony> {
+  const { header, headerDigest } = coordinator
+  if (header?.holders === undefined || headerDigest === undefined) {
+    throw coordinatorFault(
+      'coordinator.way_unknown',
+      'the manifest of this cluster names no holders',
+    )
+  }
+  const sealed = await holdersWay(coordinator, 'active')
+  const wanted = {
+    kind: 'recovery' as const,
+    digest: stateDigest(headerDigest, [{ sealed }]),
+    generation: header.generation,
+    threshold: header.holders.threshold,
+    holders: ceremonyHolders(header),
+  }
+  return await openCeremony(deps, wanted, actor)
+}
+
+/** Checks shares alone against the sealed data key that they belong to. */
+export function shareHandler(identity: Identity, sealed: string): AnswerHandler {
+  return {
+    needsShare: true,
+    check: async (_ceremony, holder, contentKey) => {
+      const pins = createPins({
+        holders: {
+          answer: async ({ name }) =>
+            name === holder ? { contentKey: contentKey.clone() } : undefined,
+        },
+      })
+      const { children = [] } = await rehearse(pins, sealed)
+      const own = children.find(({ label }) => label === holder)
+      if (own?.state === 'proven') return
+      throw ceremonyFault(
+        'ceremony.share_wrong',
+        `the share of ${holder} is not right for this state`,
+        {
+          hint: 'unwrap the share of this very request; an earlier one is of another generation',
+        },
+      )
+    },
+    keep: (contentKey) =>
+      encryptJwe({ alg: 'ECDH-ES', typ: 'holdfast-kept-share' }, identity.publicKey, contentKey),
+  }
+}
+
+/** Combines the kept shares of a met ceremony. The caller wipes what it gets. */
+export async function combine(
+  coordinator: Coordinator,
+  deps: CeremonyDeps,
+  ceremony: Ceremony,
+  sealed: string,
+): Promise<Secret> {
+  const kept = await keptShares(deps, ceremony.id)
+  const answers = new Map<string, Secret>()
+  for (const { holder, sealed: share } of kept) {
+    const { plaintext } = await compactDecrypt(share, coordinator.identity.key)
+    answers.set(holder, Secret.take(plaintext))
+  }
+  try {
+    const pins = createPins({
+      holders: {
+        answer: async ({ name }) => {
+          const contentKey = answers.get(name)
+          return contentKey === undefined ? undefined : { contentKey: contentKey.clone() }
+        },
+      },
+    })
+    return await open(pins, sealed)
+  } finally {
+    for (const contentKey of answers.values()) contentKey[Symbol.dispose]()
+  }
+}
+
+/** Opens the sealed state once enough holders have answered, and ends the ceremony. */
+export async function finishRecovery(
+  coordinator: Coordinator,
+  deps: CeremonyDeps,
+  ceremony: Ceremony,
+): Promise<void> {
+  using plaintext = await combine(
+    coordinator,
+    deps,
+    ceremony,
+    await holdersWay(coordinator, 'active'),
+  )
+  coordinator.openWith(plaintext)
+  await deps.store.write(async (work) => {
+    await closeCeremony(work, ceremony.id, 'done')
+    const data = {
+      holders: ceremony.answered.map(({ holder }) => holder),
+      generation: ceremony.generation,
+    }
+    await record(work, deps.clock, {
+      actor: 'coordinator',
+      action: 'coordinator.recovered',
+      subject: ceremony.id,
+      outcome: 'done',
+      data,
+    })
+  })
+}
+
+/** A holder's wrapped share: public, and to be had at any time. */
+export function wrappedShare(
+  sealed: string,
+  holder: string,
+): { wrapped: string; kid: string; algorithm: string } {
+  const request = holderRequests(sealed).find(({ name }) => name === holder)
+  if (request === undefined)
+    throw ceremonyFault('ceremony.holder_unknown', `there is no share of ${holder}`)
+  return {
+    wrapped: request.wrapped.toString('base64url'),
+    kid: request.kid,
+    algorithm: request.alg,
+  }
+}
