@@ -120,6 +120,10 @@ export interface NodeTable {
   threshold: number
   guardians: string
   frozen: number
+  /** Why and since when, JSON, while it is frozen. */
+  freeze: Optional<string>
+  /** Where it listens, JSON: peer (HTTPS) and wireguard (UDP). */
+  ports: string
   heard_at: Optional<number>
   instance: Optional<string>
   report: Optional<string>
@@ -148,6 +152,10 @@ export interface EnrolmentTable {
   code: Optional<string>
   message: Optional<string>
   created: number
+  /** A reservation that has come no further by then is released. */
+  expires: number
+  genesis: number
+  by: string
 }
 
 export interface LeaseTable {
@@ -165,6 +173,8 @@ export interface CommandTable {
   approved_by: Optional<string>
   state: string
   created: number
+  /** A command without a result by then is given up. */
+  expires: number
   finished: Optional<number>
   progress: Optional<string>
   output: Optional<string>

@@ -4,7 +4,7 @@ import { nodeReportSchema } from './frames.ts'
 import { idSchema, momentSchema, nameSchema, nodeIdSchema } from './names.ts'
 import { route } from './route.ts'
 
-const done = z.object({ done: z.literal(true) })
+const done = z.object({ done: z.boolean() })
 const byId = z.object({ id: idSchema })
 const byNode = z.object({ node: nodeIdSchema })
 

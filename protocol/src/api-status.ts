@@ -12,7 +12,7 @@ import {
 } from './names.ts'
 import { everyState, route } from './route.ts'
 
-const done = z.object({ done: z.literal(true) }).openapi('Done')
+const done = z.object({ done: z.boolean() }).openapi('Done')
 
 /** One way to the data key: proven when, and whether it needs people. */
 export const keyWaySchema = z
@@ -77,7 +77,7 @@ export const statusRoutes = {
     summary: 'Is the process alive',
     access: 'anyone',
     states: everyState,
-    output: z.object({ alive: z.literal(true) }),
+    output: z.object({ alive: z.boolean() }),
   }),
   ready: route({
     id: 'ready',

@@ -14,6 +14,11 @@ import {
 // Every frame is one JSON text message. A command is delivered at least once and acted on at most
 // once: the agent remembers ids it has finished and answers them again from its record.
 
+/** Where agents open their WebSocket. */
+export const agentPath = '/v1/agent'
+
+const portSchema = z.number().int().min(1).max(65_535)
+
 /** How a vault stands: what is there, what is needed. */
 export const waySchema = z.strictObject({
   keyslot: z.number().int(),
@@ -49,8 +54,10 @@ export const agentFrameSchema = z.discriminatedUnion('kind', [
     kind: z.literal('hello'),
     node: nodeIdSchema,
     protocol: z.literal(1),
-    /** The highest coordinator generation this node has witnessed. */
-    witnessed: z.strictObject({ cluster: idSchema, generation: z.number().int() }).optional(),
+    /** The highest coordinator generation this node has witnessed, with the welcome's proof of it. */
+    witnessed: z
+      .strictObject({ cluster: idSchema, generation: z.number().int(), proof: bytesSchema })
+      .optional(),
     report: nodeReportSchema,
   }),
   z.strictObject({ kind: z.literal('heartbeat'), sequence: z.number().int() }),
@@ -104,6 +111,8 @@ export const coordinatorFrameSchema = z.discriminatedUnion('kind', [
     kind: z.literal('welcome'),
     cluster: idSchema,
     generation: z.number().int(),
+    /** The identity key's signature over cluster and generation: one node's word is not enough. */
+    proof: bytesSchema,
     state: z.enum(['recovery', 'running']),
     time: momentSchema,
     heartbeatSeconds: z.number().int(),
@@ -116,7 +125,7 @@ export const coordinatorFrameSchema = z.discriminatedUnion('kind', [
     arguments: z.record(z.string(), z.unknown()),
     /** Who asked, for the node's own record. */
     by: z.string().max(100),
-    /** Signature of the coordinator's command key over the canonical rest. */
+    /** By the command key over the canonical rest together with the cluster and the node. */
     signature: bytesSchema,
   }),
   /** Signed documents: peers, freeze list, manifest excerpt. Highest version wins. */
@@ -158,6 +167,8 @@ export const nodeCardSchema = z.strictObject({
   exchange: publicKeySchema.describe('P-256 key for secrets meant for this node'),
   wireguard: z.string().max(64),
   certificateRequest: z.string().max(8192),
+  /** Where it will listen: for its wards (HTTPS) and for tunnels (UDP). */
+  ports: z.strictObject({ peer: portSchema, wireguard: portSchema }),
   device: z.strictObject({
     path: z.string().max(300),
     bytes: z.number().int(),
@@ -172,9 +183,11 @@ export const enrolmentSchema = z.strictObject({
   name: nameSchema,
   certificate: z.string().max(8192),
   authority: z.string().max(8192),
+  /** `https://host:port`; agents connect to `agentPath` there. */
   coordinators: z.array(z.string().max(300)).min(1).max(16),
   coordinatorIdentity: digestSchema,
   commandKey: publicKeySchema,
+  /** In the tunnel, with the length of the pool's prefix: `10.88.0.5/16`. */
   address: z.string().max(64),
   genesis: z.boolean(),
   /** For the first node: the holders' policy; otherwise guardians come by `reshare`. */

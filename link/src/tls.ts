@@ -1,0 +1,147 @@
+import type { KeyObject } from 'node:crypto'
+import { Agent, type AgentOptions } from 'node:https'
+import type { Duplex } from 'node:stream'
+import { type ConnectionOptions, connect, TLSSocket, type TlsOptions } from 'node:tls'
+import { linkFault } from './faults.ts'
+import { keyId } from './key-id.ts'
+
+// TLS rules of the fleet. TLS 1.3 only. A client knows the digest of the server's public key
+// beforehand and sends no byte, not even a request line, to any other. Names and dates in
+// certificates decide nothing: a node's clock may say 1970 and its address may change.
+
+/** The certificate and key that one end shows. */
+export interface OwnCertificate {
+  key: KeyObject
+  /** PEM. */
+  certificate: string
+}
+
+export interface PinnedTlsOptions {
+  /** Shown to a server that asks. */
+  own?: OwnCertificate
+  /** PEM of the fleet's authority: the server's certificate must also be issued by it. */
+  authority?: string
+  /** Milliseconds until the handshake must be done. Default 10 000. */
+  timeout?: number
+}
+
+/**
+ * An agent for `https.request` and `ws` that talks only to the server whose public key has this
+ * digest (`keyId`).
+ * Requests fail with Fault link.identity_mismatch when another answers, link.unreachable when none
+ * does.
+ */
+export function pinnedTls(identity: string, options: PinnedTlsOptions = {}): Agent {
+  return new PinnedAgent(identity, options)
+}
+
+type Connected = (error: Error | null, stream: Duplex) => void
+
+class PinnedAgent extends Agent {
+  readonly #identity: string
+  readonly #pinned: PinnedTlsOptions
+
+  constructor(identity: string, options: PinnedTlsOptions) {
+    super({ keepAlive: true, maxCachedSessions: 0 })
+    this.#identity = identity
+    this.#pinned = options
+  }
+
+  /** Hands the socket over only after the identity is known to be right. */
+  override createConnection(options: AgentOptions, callback?: Connected): undefined {
+    const { host, port, path: _path, ...rest } = options as ConnectionOptions // an agent gets what connect takes
+    const socket = connect({ ...rest, ...clientOptions(this.#pinned), host, port })
+    const target = `${host}:${port}`
+    // The callback's type has no failure without a stream; Node ignores it when there is an error.
+    const done = (error: Error | null) => callback?.(error, socket)
+    const timeout = this.#pinned.timeout ?? 10_000
+    const timer = setTimeout(
+      () => socket.destroy(new Error(`no handshake within ${timeout} ms`)),
+      timeout,
+    )
+    const failed = (error: Error) => {
+      clearTimeout(timer)
+      done(unreachable(target, error))
+    }
+    socket.once('error', failed)
+    socket.once('secureConnect', () => {
+      clearTimeout(timer)
+      socket.off('error', failed)
+      const wrong = wrongIdentity(socket, this.#identity, this.#pinned.authority, target)
+      if (wrong === undefined) return done(null)
+      socket.on('error', () => undefined) // what a refused stranger does next is of no interest
+      socket.destroy()
+      done(wrong)
+    })
+    return undefined
+  }
+}
+
+function clientOptions({ own, authority }: PinnedTlsOptions): ConnectionOptions {
+  return {
+    minVersion: 'TLSv1.3',
+    rejectUnauthorized: false, // `wrongIdentity` decides instead, before anything is sent
+    servername: '', // addresses are not names; nothing is chosen by it
+    checkServerIdentity: () => undefined,
+    ...(own === undefined ? {} : ownOptions(own)),
+    ...(authority === undefined ? {} : { ca: authority }),
+  }
+}
+
+function ownOptions(own: OwnCertificate): { key: string; cert: string } {
+  return {
+    key: own.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    cert: own.certificate,
+  }
+}
+
+function wrongIdentity(
+  socket: TLSSocket,
+  identity: string,
+  authority: string | undefined,
+  target: string,
+): Error | undefined {
+  const shown = presentedId(socket)
+  const issued = authority === undefined || socket.authorized
+  if (shown === identity && issued) return undefined
+  const reason =
+    shown === identity
+      ? 'its certificate is not issued by the fleet'
+      : `its identity is ${shown ?? 'absent'} and not ${identity}`
+  return linkFault('link.identity_mismatch', `${target} is not the expected peer: ${reason}`, {
+    hint: 'check the address; if the peer was replaced, its new identity must be given on purpose',
+    details: { target, expected: identity, shown },
+  })
+}
+
+/** The digest of the public key that the other end has proven to hold. */
+function presentedId(socket: TLSSocket): string | undefined {
+  const certificate = socket.getPeerX509Certificate()
+  return certificate === undefined ? undefined : keyId(certificate.publicKey)
+}
+
+function unreachable(target: string, cause: Error): Error {
+  return linkFault('link.unreachable', `${target} cannot be reached: ${cause.message}`, {
+    cause,
+    hint: 'check that it runs and that this machine may reach it',
+  })
+}
+
+/**
+ * Options for a server. `authority` is the fleet's certificate, PEM. With `required`, only nodes may
+ * connect; without, others may too and `nodeOf` tells them apart.
+ */
+export function serverTls(own: OwnCertificate, authority?: string, required = false): TlsOptions {
+  return {
+    minVersion: 'TLSv1.3',
+    ...ownOptions(own),
+    // Without an authority nobody is a node; asking would only make browsers show a dialogue.
+    ...(authority === undefined ? {} : { ca: authority, requestCert: true }),
+    rejectUnauthorized: required,
+  }
+}
+
+/** The node id of a client that proved a key which the fleet's authority has certified. */
+export function nodeOf(socket: unknown): string | undefined {
+  return socket instanceof TLSSocket && socket.authorized ? presentedId(socket) : undefined
+}
