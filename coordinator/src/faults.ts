@@ -10,6 +10,7 @@ export const coordinatorFault = faults({
   'coordinator.header_invalid': 'integrity',
   'coordinator.identity_absent': 'absent',
   'coordinator.last_way': 'refused',
+  'coordinator.manifest_invalid': 'invalid',
   'coordinator.not_in_this_state': 'refused',
   'coordinator.rollback_suspected': 'integrity',
   'coordinator.row_unreadable': 'integrity',

@@ -1,0 +1,189 @@
+import { type Clock, Fault, type FaultKind, isFault } from '@holdfast/base'
+import type { Access, AnyRoute, Role } from '@holdfast/protocol'
+import { OpenAPIHono } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { getCookie } from 'hono/cookie'
+import type { z } from 'zod'
+import { recordAlone } from './audit.ts'
+import type { Coordinator } from './coordinator.ts'
+import type { RateLimits } from './rate-limits.ts'
+import { userFault } from './user-faults.ts'
+import { type Caller, sessionCaller, tokenCaller } from './users.ts'
+
+// How every route is answered: limits, state, who calls, and only then the handler. A handler gets
+// what the route's own schemas have parsed and returns what they promise.
+
+export interface ServerDeps {
+  coordinator: Coordinator
+  clock: Clock
+  limits: RateLimits
+  /** Origins, besides the request's own, from which browsers may change something. */
+  origins: readonly string[]
+}
+
+type Parsed<T> = T extends z.ZodType ? z.output<T> : undefined
+
+export interface Call<R extends AnyRoute> {
+  params: Record<string, string>
+  query: Record<string, unknown>
+  body: Parsed<R['body']>
+  caller: Caller | undefined
+  context: Context
+}
+
+export type Handler<R extends AnyRoute> = (call: Call<R>) => Promise<z.input<R['output']>>
+
+export const sessionCookie = '__Host-holdfast'
+
+const statusOf: Readonly<Record<FaultKind, 400 | 403 | 404 | 409 | 429 | 500 | 503>> = {
+  usage: 400,
+  invalid: 400,
+  refused: 403,
+  unavailable: 503,
+  integrity: 409,
+  absent: 404,
+  busy: 429,
+  internal: 500,
+}
+
+/** An application whose own errors are faults with codes, too. */
+export function createApp(): OpenAPIHono {
+  const app = new OpenAPIHono({
+    defaultHook: (result, context) => {
+      if (result.success) return undefined
+      const issues = result.error.issues.map(({ path, message }) => ({
+        path: path.join('.'),
+        message,
+      }))
+      const fault = new Fault(
+        'api.request_invalid',
+        'invalid',
+        'the request does not have the shape this route takes',
+        { details: { issues } },
+      )
+      return context.json({ error: fault.toJSON() }, 400)
+    },
+  })
+  app.notFound((context) =>
+    context.json(
+      { error: new Fault('api.no_such_route', 'absent', 'there is no such route').toJSON() },
+      404,
+    ),
+  )
+  app.onError((error, context) => answerFault(context, error))
+  return app
+}
+
+function answerFault(context: Context, error: unknown): Response {
+  const fault = isFault(error)
+    ? error
+    : new Fault('api.internal', 'internal', 'the coordinator failed on this request')
+  const { retryAfter } = fault.details ?? {}
+  if (typeof retryAfter === 'number') context.header('Retry-After', String(retryAfter))
+  const status =
+    fault.code === 'user.not_signed_in' || fault.code === 'user.login_refused'
+      ? 401
+      : statusOf[fault.kind]
+  return context.json({ error: fault.toJSON() }, status)
+}
+
+/** Adds a route with its handler. */
+export function mount<R extends AnyRoute>(
+  app: OpenAPIHono,
+  deps: ServerDeps,
+  route: R,
+  handler: Handler<R>,
+): void {
+  app.openapi(route.spec as AnyRoute['spec'], async (context) => {
+    const { coordinator, limits } = deps
+    limits.take(
+      addressOf(context),
+      route.rules.access === 'anyone' || route.rules.access === 'proof',
+    )
+    coordinator.require(...(route.rules.states ?? ['running']))
+    const caller = await identify(context, deps)
+    try {
+      authorise(route.rules.access, caller)
+      if (caller?.via === 'session' && route.spec.method !== 'get')
+        checkBrowser(context, caller, deps)
+    } catch (error) {
+      await refused(deps, route, caller, error)
+      throw error
+    }
+    const body = route.body === undefined ? undefined : context.req.valid('json' as never)
+    const output = await handler({
+      params: context.req.param(),
+      query: (route.query === undefined ? {} : context.req.valid('query' as never)) as Record<
+        string,
+        unknown
+      >,
+      body: body as Parsed<R['body']>, // the validator of this very route has parsed it
+      caller,
+      context,
+    })
+    // A handler may have set another status; the type knows only the usual one.
+    return context.json(output as never) as never
+  })
+}
+
+async function identify(
+  context: Context,
+  { coordinator, clock }: ServerDeps,
+): Promise<Caller | undefined> {
+  const [scheme, token] = (context.req.header('authorization') ?? '').split(' ')
+  if (scheme === 'Bearer' && token !== undefined)
+    return await tokenCaller(coordinator.store, clock, token)
+  const cookie = getCookie(context, sessionCookie)
+  return cookie === undefined ? undefined : await sessionCaller(coordinator.store, clock, cookie)
+}
+
+/** @throws Fault user.not_signed_in, user.forbidden */
+export function authorise(access: Access, caller: Caller | undefined): void {
+  if (access === 'anyone' || access === 'proof' || access === 'agent') return
+  if (caller === undefined)
+    throw userFault('user.not_signed_in', 'this needs a session or a token', {
+      hint: 'holdfast coordinator login',
+    })
+  if (access === 'user') return
+  const wanted: readonly Role[] = access
+  if (wanted.some((role) => caller.roles.includes(role))) return
+  throw userFault(
+    'user.forbidden',
+    `this needs the role ${wanted.join(' or ')}, and ${caller.user} has ${caller.roles.join(', ') || 'none'}`,
+  )
+}
+
+/** A browser's changing request must come from our own page and show the session's CSRF value. */
+function checkBrowser(context: Context, caller: Caller, { origins }: ServerDeps): void {
+  const origin = context.req.header('origin')
+  const own = new URL(context.req.url).host
+  if (origin !== undefined && URL.parse(origin)?.host !== own && !origins.includes(origin)) {
+    throw userFault('user.origin_refused', `requests from ${origin} may not change anything`)
+  }
+  if (context.req.header('x-csrf-token') !== caller.csrf)
+    throw userFault('user.csrf_missing', 'the request lacks the CSRF value of its session')
+}
+
+async function refused(
+  { coordinator, clock }: ServerDeps,
+  route: AnyRoute,
+  caller: Caller | undefined,
+  error: unknown,
+): Promise<void> {
+  // Only people who are known are written down; strangers are counted by the rate limits.
+  if (caller === undefined || !isFault(error)) return
+  const event = {
+    actor: `user:${caller.user}`,
+    action: `api.${route.id}`,
+    subject: route.spec.path,
+    outcome: 'refused' as const,
+    data: { code: error.code },
+  }
+  await recordAlone(coordinator.store, clock, event)
+}
+
+/** The peer's address, without a port. */
+export function addressOf(context: Context): string {
+  const { incoming } = context.env as { incoming?: { socket?: { remoteAddress?: string } } } // set by the Node server
+  return incoming?.socket?.remoteAddress ?? 'local'
+}

@@ -1,0 +1,163 @@
+import { sign } from 'node:crypto'
+import { fromBase64url } from '@holdfast/base'
+import { ceremonyRoutes } from '@holdfast/protocol'
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import { record } from './audit.ts'
+import {
+  type AnswerHandler,
+  type Ceremony,
+  type CeremonyDeps,
+  closeCeremony,
+  listCeremonies,
+  readCeremony,
+  statementFor,
+  takeAnswer,
+} from './ceremonies.ts'
+import { ceremonyFault } from './ceremony-faults.ts'
+import type { Coordinator } from './coordinator.ts'
+import { challengeHolder, finishHolderChange, preparedWay, proveHolder } from './holders.ts'
+import { readManifest } from './manifest-diff.ts'
+import { enactManifest, proposeManifest } from './manifests.ts'
+import { mount, type ServerDeps } from './mount.ts'
+import { finishRecovery, holdersWay, openRecovery, shareHandler, wrappedShare } from './recovery.ts'
+
+export function mountCeremonies(
+  app: OpenAPIHono,
+  deps: ServerDeps,
+  ceremonies: CeremonyDeps,
+): void {
+  const { coordinator, clock } = deps
+  mount(app, deps, ceremonyRoutes.list, async () => ({
+    ceremonies: (await listCeremonies(ceremonies)).map(shown),
+  }))
+  mount(app, deps, ceremonyRoutes.get, async ({ params }) =>
+    shown(await readCeremony(ceremonies, params.id ?? '')),
+  )
+  mount(app, deps, ceremonyRoutes.open, async ({ body, caller }) => {
+    const actor = caller === undefined ? 'anybody' : `user:${caller.user}`
+    if (body.kind === 'recovery') {
+      coordinator.require('recovery')
+      return shown(await openRecovery(coordinator, ceremonies, actor))
+    }
+    if (body.kind !== 'manifest')
+      throw ceremonyFault('ceremony.unknown', `a ceremony of kind ${body.kind} begins by itself`)
+    if (caller?.roles.includes('admin') !== true)
+      throw ceremonyFault('ceremony.not_open', 'proposing a manifest needs the role admin')
+    const { ceremony } = await proposeManifest(coordinator, ceremonies, body.manifest, actor)
+    if (ceremony === undefined)
+      throw ceremonyFault('ceremony.not_open', 'this manifest needs no approval and is in force')
+    return shown(ceremony)
+  })
+  mount(app, deps, ceremonyRoutes.request, async ({ params }) => {
+    const ceremony = await readCeremony(ceremonies, params.id ?? '')
+    return await requestFor(coordinator, ceremonies, ceremony, params.holder ?? '')
+  })
+  mount(app, deps, ceremonyRoutes.answer, async ({ params, body }) => {
+    const before = await readCeremony(ceremonies, params.id ?? '')
+    const handler = await handlerFor(coordinator, before)
+    const answer = {
+      holder: body.holder,
+      statement: fromBase64url(body.statement),
+      signature: fromBase64url(body.signature),
+    }
+    const after = await takeAnswer(ceremonies, before.id, answer, handler)
+    if (after.state !== 'met') return shown(after)
+    await finish(coordinator, ceremonies, after)
+    return shown(await readCeremony(ceremonies, after.id))
+  })
+  mount(app, deps, ceremonyRoutes.cancel, async ({ params, caller }) => {
+    const { id } = await readCeremony(ceremonies, params.id ?? '')
+    await coordinator.store.write(async (work) => {
+      await closeCeremony(work, id, 'cancelled')
+      await record(work, clock, {
+        actor: `user:${caller?.user}`,
+        action: 'ceremony.cancel',
+        subject: id,
+        outcome: 'done',
+      })
+    })
+    return { done: true }
+  })
+  mount(
+    app,
+    deps,
+    ceremonyRoutes.challenge,
+    async ({ params }) => await challengeHolder(coordinator, clock, params.name ?? ''),
+  )
+  mount(app, deps, ceremonyRoutes.prove, async ({ params, body }) => {
+    const answer = {
+      statement: fromBase64url(body.statement),
+      signature: fromBase64url(body.signature),
+    }
+    return await proveHolder(coordinator, clock, params.name ?? '', answer)
+  })
+}
+
+/** Finishes a ceremony that has been met; may be called again after a crash. */
+export async function finish(
+  coordinator: Coordinator,
+  deps: CeremonyDeps,
+  ceremony: Ceremony,
+): Promise<void> {
+  switch (ceremony.kind) {
+    case 'recovery':
+      return await finishRecovery(coordinator, deps, ceremony)
+    case 'holders':
+      await finishHolderChange(coordinator, deps, ceremony)
+      return
+    case 'manifest': {
+      const manifest = readManifest(ceremony.detail.manifest)
+      const approvedBy = ceremony.answered.map(({ holder }) => holder)
+      await enactManifest(coordinator, deps, manifest, 'holders', approvedBy, ceremony.id)
+      return
+    }
+    case 'rollback':
+      coordinator.setWitness('consistent')
+      await deps.store.write((work) => closeCeremony(work, ceremony.id, 'done'))
+      return
+    case 'dismissal':
+      await deps.store.write((work) => closeCeremony(work, ceremony.id, 'done'))
+      return
+    default:
+      ceremony.kind satisfies never
+  }
+}
+
+async function handlerFor(coordinator: Coordinator, ceremony: Ceremony): Promise<AnswerHandler> {
+  const { identity } = coordinator
+  if (ceremony.kind === 'recovery')
+    return shareHandler(identity, await holdersWay(coordinator, 'active'))
+  if (ceremony.kind === 'holders') return shareHandler(identity, await preparedWay(coordinator))
+  return { needsShare: false, check: async () => undefined, keep: async () => '' }
+}
+
+async function requestFor(
+  coordinator: Coordinator,
+  deps: CeremonyDeps,
+  ceremony: Ceremony,
+  holder: string,
+) {
+  const statement = statementFor(deps, ceremony, holder)
+  const { identity } = coordinator
+  const sealed =
+    ceremony.kind === 'holders'
+      ? await preparedWay(coordinator)
+      : await holdersWay(coordinator, 'active')
+  const { wrapped, kid, algorithm } = wrappedShare(sealed, holder)
+  return {
+    holder,
+    kid,
+    algorithm,
+    wrapped,
+    sealed,
+    statement,
+    signature: sign('sha256', Buffer.from(statement, 'utf8'), identity.key).toString('base64url'),
+    key: identity.publicKey.export({ type: 'spki', format: 'pem' }).toString(),
+  }
+}
+
+/** A ceremony as the API shows it: holders by name. */
+export function shown(ceremony: Ceremony) {
+  const { manifest: _body, ...detail } = ceremony.detail
+  return { ...ceremony, holders: ceremony.holders.map(({ name }) => name), detail }
+}

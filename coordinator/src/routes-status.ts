@@ -1,0 +1,114 @@
+import { sign } from 'node:crypto'
+import { canonicalJson, Secret } from '@holdfast/base'
+import { statusRoutes } from '@holdfast/protocol'
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import { record } from './audit.ts'
+import type { CeremonyDeps } from './ceremonies.ts'
+import { listCeremonies } from './ceremonies.ts'
+import type { Coordinator } from './coordinator.ts'
+import { holderMargin, holderStates } from './holders.ts'
+import { reasonTexts } from './life.ts'
+import { mount, type ServerDeps } from './mount.ts'
+import { putUser } from './users.ts'
+
+export function mountStatus(
+  app: OpenAPIHono,
+  deps: ServerDeps,
+  ceremonies: CeremonyDeps,
+  instance: string,
+): void {
+  const { coordinator, clock } = deps
+  mount(app, deps, statusRoutes.live, async () => ({ alive: true }))
+  mount(app, deps, statusRoutes.ready, async ({ context }) => {
+    const ready = coordinator.state === 'ready' || coordinator.state === 'running'
+    if (!ready) context.status(503)
+    return { ready }
+  })
+  mount(app, deps, statusRoutes.status, async () => await statusOf(deps, ceremonies, instance))
+  mount(app, deps, statusRoutes.identity, async ({ query }) =>
+    signedState(coordinator, clock.now(), query.nonce),
+  )
+  mount(app, deps, statusRoutes.claim, async ({ body }) => {
+    using password = Secret.copy(body.password)
+    const cluster = await coordinator.claim(body.token, 'fleet', async (work) => {
+      await putUser(work, body.user, ['admin'], password)
+      await record(work, clock, {
+        actor: `user:${body.user}`,
+        action: 'coordinator.claim',
+        subject: 'coordinator',
+        outcome: 'done',
+      })
+    })
+    return { cluster }
+  })
+}
+
+async function statusOf(deps: ServerDeps, ceremonies: CeremonyDeps, instance: string) {
+  const { coordinator, clock } = deps
+  const { state, reason, header, identity } = coordinator
+  const [open] = header === undefined ? [] : await listCeremonies(ceremonies, ['open', 'met'])
+  const alarms: string[] = []
+  const people =
+    header?.holders === undefined ? undefined : await holderStates(coordinator.store, header)
+  const margin =
+    people === undefined
+      ? undefined
+      : holderMargin(people, header?.holders?.threshold ?? 0, clock.now())
+  if (margin?.alarm !== undefined) alarms.push(margin.alarm)
+  if (header !== undefined && header.holders === undefined)
+    alarms.push('no holders have proven their shares yet: this state cannot be recovered by people')
+  return {
+    state,
+    reason,
+    ...reasonTexts[reason],
+    instance,
+    identity: identity.digest,
+    alarms,
+    ...(header === undefined
+      ? {}
+      : { cluster: header.cluster, name: header.name, generation: header.generation }),
+    ...(people === undefined || margin === undefined
+      ? {}
+      : {
+          holders: {
+            threshold: header?.holders?.threshold ?? 0,
+            list: people,
+            provenWithin90Days: margin.proven,
+          },
+        }),
+    ...(open === undefined
+      ? {}
+      : {
+          ceremony: {
+            id: open.id,
+            kind: open.kind,
+            answered: open.answered.map(({ holder }) => holder),
+            missing: Math.max(0, open.threshold - open.answered.length),
+            expires: open.expires,
+          },
+        }),
+  }
+}
+
+/** "I am in this state", signed by the identity key: what pinned clients believe during a recovery. */
+function signedState(coordinator: Coordinator, now: number, nonce: unknown) {
+  const { state, reason, header, identity } = coordinator
+  const facts = {
+    holdfast: 'coordinator-state',
+    state,
+    reason,
+    at: now,
+    nonce: nonce ?? null,
+    cluster: header?.cluster ?? null,
+    generation: header?.generation ?? null,
+  }
+  const statement = canonicalJson(facts)
+  const signature = sign('sha256', Buffer.from(statement, 'utf8'), identity.key).toString(
+    'base64url',
+  )
+  return {
+    statement,
+    signature,
+    key: identity.publicKey.export({ type: 'spki', format: 'pem' }).toString(),
+  }
+}

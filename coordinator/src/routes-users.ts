@@ -1,0 +1,102 @@
+import { parseJsonObject, Secret } from '@holdfast/base'
+import { type Role, userRoutes } from '@holdfast/protocol'
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
+import { verifyAudit } from './audit.ts'
+import { mount, type ServerDeps, sessionCookie } from './mount.ts'
+import { userFault } from './user-faults.ts'
+import { type Caller, createToken, login, logout, revokeToken, setPassword } from './users.ts'
+
+export function mountUsers(app: OpenAPIHono, deps: ServerDeps): void {
+  const { coordinator, clock } = deps
+  const { store } = coordinator
+  mount(app, deps, userRoutes.list, async () => {
+    const rows = await store.read
+      .selectFrom('users')
+      .select(['name', 'roles', 'locked_until'])
+      .orderBy('name')
+      .execute()
+    const users = rows.map((row) => ({
+      name: row.name,
+      roles: JSON.parse(row.roles) as Role[], // written from that type alone
+      ...(row.locked_until > clock.now() ? { lockedUntil: row.locked_until } : {}),
+    }))
+    return { users }
+  })
+  mount(app, deps, userRoutes.set, async ({ params, body, caller }) => {
+    const name = params.name ?? ''
+    const me = signedIn(caller)
+    if (me.user !== name && !me.roles.includes('admin'))
+      throw userFault('user.forbidden', "setting another user's password needs the role admin")
+    using password = Secret.copy(body.password)
+    await setPassword(store, clock, name, password, `user:${me.user}`)
+    return { done: true }
+  })
+  mount(app, deps, userRoutes.login, async ({ body, context }) => {
+    using password = Secret.copy(body.password)
+    const { cookie, csrf, expires, roles } = await login(store, clock, body.user, password)
+    setCookie(context, sessionCookie, cookie, {
+      path: '/',
+      secure: true,
+      httpOnly: true,
+      sameSite: 'Strict',
+      expires: new Date(expires),
+    })
+    return { csrf, expires, roles }
+  })
+  mount(app, deps, userRoutes.logout, async ({ context }) => {
+    await logout(store, getCookie(context, sessionCookie) ?? '')
+    deleteCookie(context, sessionCookie, { path: '/', secure: true })
+    return { done: true }
+  })
+  mount(app, deps, userRoutes.tokens, async ({ caller }) => {
+    const me = signedIn(caller)
+    const rows = await store.read.selectFrom('tokens').selectAll().orderBy('expires').execute()
+    const mine = rows.filter(({ user }) => user === me.user || me.roles.includes('admin'))
+    const tokens = mine.map((row) => ({
+      id: row.id,
+      user: row.user,
+      label: row.label,
+      scopes: JSON.parse(row.scopes) as Role[], // written from that type alone
+      expires: row.expires,
+      ...(row.last_used === null ? {} : { lastUsed: row.last_used }),
+    }))
+    return { tokens }
+  })
+  mount(
+    app,
+    deps,
+    userRoutes.createToken,
+    async ({ body, caller }) => await createToken(store, clock, signedIn(caller), body),
+  )
+  mount(app, deps, userRoutes.revokeToken, async ({ params, caller }) => {
+    await revokeToken(store, clock, signedIn(caller), params.id ?? '')
+    return { done: true }
+  })
+  mount(app, deps, userRoutes.audit, async ({ query }) => {
+    const after = Number(query.after)
+    const rows = await store.read
+      .selectFrom('audit')
+      .selectAll()
+      .where('sequence', '>', after)
+      .orderBy('sequence')
+      .limit(Number(query.limit))
+      .execute()
+    const head = await store.read
+      .selectFrom('audit')
+      .select('hash')
+      .orderBy('sequence', 'desc')
+      .limit(1)
+      .executeTakeFirst()
+    return {
+      entries: rows.map((row) => ({ ...row, data: parseJsonObject(row.data, 'the entry') })),
+      head: head?.hash ?? '',
+    }
+  })
+  mount(app, deps, userRoutes.verifyAudit, async () => await verifyAudit(store.read))
+}
+
+function signedIn(caller: Caller | undefined): Caller {
+  if (caller === undefined) throw userFault('user.not_signed_in', 'this needs a session or a token')
+  return caller
+}

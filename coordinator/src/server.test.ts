@@ -1,0 +1,292 @@
+import assert from 'node:assert/strict'
+import {
+  constants,
+  generateKeyPairSync,
+  type KeyObject,
+  privateDecrypt,
+  sign,
+  verify,
+} from 'node:crypto'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { request } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { keyId } from '@holdfast/link'
+import { createPins } from '@holdfast/seal'
+import { Coordinator } from './coordinator.ts'
+import { filePin } from './file-pin.ts'
+import { type RunningServer, serveApi } from './server.ts'
+
+const people = Object.fromEntries(
+  ['alice', 'bob', 'carol'].map((name) => [
+    name,
+    generateKeyPairSync('rsa', { modulusLength: 3072 }),
+  ]),
+)
+const keys = Object.fromEntries(
+  Object.entries(people).map(([name, { publicKey }]) => [
+    name,
+    publicKey.export({ type: 'spki', format: 'pem' }).toString(),
+  ]),
+)
+const manifest = {
+  version: 1,
+  cluster: 'fleet',
+  holders: { threshold: 2, keys },
+  users: { root: { roles: ['admin'] }, watcher: { roles: ['auditor'] } },
+}
+
+interface Reply {
+  status: number
+  body: Record<string, unknown>
+  cookie: string
+}
+
+/** A client that accepts exactly the pinned identity. */
+function client(server: RunningServer, digest: string) {
+  return (
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<Reply> =>
+    new Promise((resolve, reject) => {
+      const outgoing = request(
+        {
+          host: '127.0.0.1',
+          port: server.port,
+          method,
+          path,
+          rejectUnauthorized: false,
+          headers: { 'content-type': 'application/json', ...headers },
+          agent: false,
+        },
+        (incoming) => {
+          const chunks: Buffer[] = []
+          incoming.on('data', (chunk: Buffer) => chunks.push(chunk))
+          incoming.on('end', () => {
+            const cookie = incoming.headers['set-cookie']?.[0]?.split(';')[0] ?? ''
+            resolve({
+              status: incoming.statusCode ?? 0,
+              body: JSON.parse(Buffer.concat(chunks).toString()),
+              cookie,
+            })
+          })
+        },
+      )
+      outgoing.on('socket', (socket) => {
+        socket.once('secureConnect', () => {
+          const peer = (socket as import('node:tls').TLSSocket).getPeerX509Certificate()
+          if (peer === undefined || keyId(peer.publicKey) !== digest)
+            outgoing.destroy(new Error('another identity'))
+        })
+      })
+      outgoing.on('error', reject)
+      outgoing.end(body === undefined ? undefined : JSON.stringify(body))
+    })
+}
+
+async function started() {
+  const directory = await mkdtemp(join(tmpdir(), 'holdfast-api-'))
+  const options = {
+    directory,
+    store: { engine: 'sqlite', path: join(directory, 'state.db') } as const,
+    pins: createPins({ extra: [filePin()] }),
+  }
+  const start = async () => {
+    const coordinator = await Coordinator.start(options)
+    const server = await serveApi(
+      { coordinator, host: '127.0.0.1', port: 0, instance: 'one' },
+      new AbortController().signal,
+    )
+    const ask = client(server, coordinator.identity.digest)
+    let stopped = false
+    const stop = async () => {
+      if (stopped) return
+      stopped = true
+      await server[Symbol.asyncDispose]()
+      await coordinator[Symbol.asyncDispose]()
+    }
+    return { coordinator, server, ask, stop, [Symbol.asyncDispose]: stop }
+  }
+  return { directory, start, [Symbol.asyncDispose]: () => rm(directory, { recursive: true }) }
+}
+
+const password = 'correct horse battery'
+
+/** A holder's answer made with plain RSA operations. */
+function answer(
+  name: string,
+  key: KeyObject,
+  asked: Record<string, unknown>,
+): Record<string, string> {
+  const wrapped = Buffer.from(String(asked.wrapped), 'base64url')
+  const contentKey = privateDecrypt(
+    { key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' },
+    wrapped,
+  )
+  const statement = Buffer.from(`${asked.statement}share ${contentKey.toString('hex')}\n`)
+  return {
+    holder: name,
+    statement: statement.toString('base64url'),
+    signature: sign('sha256', statement, key).toString('base64url'),
+  }
+}
+
+async function answerAll(
+  ask: ReturnType<typeof client>,
+  id: string,
+  names: string[],
+): Promise<Reply> {
+  let last: Reply = { status: 0, body: {}, cookie: '' }
+  for (const name of names) {
+    const pair = people[name]
+    assert.ok(pair)
+    const { body } = await ask('GET', `/v1/ceremonies/${id}/requests/${name}`)
+    last = await ask('POST', `/v1/ceremonies/${id}/answers`, answer(name, pair.privateKey, body))
+  }
+  return last
+}
+
+test('claim, manifest, holders, loss of the host key, recovery: over HTTPS with one pinned identity', async () => {
+  await using here = await started()
+  await using first = await here.start()
+  const { ask } = first
+  assert.equal((await ask('GET', '/v1/status')).body.reason, 'claim_needed')
+  assert.equal((await ask('GET', '/readyz')).status, 503)
+  const token = (await readFile(join(here.directory, 'claim-token'), 'utf8')).trim()
+  assert.equal(
+    (await ask('POST', '/v1/claim', { token: 'no', user: 'root', password })).status,
+    403,
+  )
+  assert.equal((await ask('POST', '/v1/claim', { token, user: 'root', password })).status, 200)
+  const session = await ask('POST', '/v1/sessions', { user: 'root', password })
+  const signedIn = { cookie: session.cookie, 'x-csrf-token': String(session.body.csrf) }
+  assert.equal(
+    (await ask('PUT', '/v1/manifest', { manifest: { ...manifest, holder: {} } }, signedIn)).body
+      .error instanceof Object,
+    true,
+  )
+  const set = await ask('PUT', '/v1/manifest', { manifest }, signedIn)
+  assert.equal(set.status, 200, JSON.stringify(set.body))
+  const change = (set.body.ceremony as { id: string }).id
+  assert.equal(
+    (await ask('GET', '/v1/status')).body.holders,
+    undefined,
+    'new shares do not count before they are proven',
+  )
+  const done = await answerAll(ask, change, ['alice', 'carol'])
+  assert.equal(done.body.state, 'done', JSON.stringify(done.body))
+  const status = (await ask('GET', '/v1/status')).body
+  assert.deepEqual(
+    [
+      status.state,
+      status.generation,
+      (status.holders as Record<string, unknown>).provenWithin90Days,
+    ],
+    ['running', 2, 2],
+  )
+  await first.stop()
+  await rm(join(here.directory, 'host.key'))
+
+  await using second = await here.start()
+  assert.equal(second.coordinator.identity.digest, first.coordinator.identity.digest)
+  assert.equal((await second.ask('GET', '/v1/status')).body.reason, 'key_missing')
+  assert.equal((await second.ask('GET', '/livez')).status, 200)
+  assert.equal((await second.ask('GET', '/v1/nodes')).status, 404)
+  const stated = (await second.ask('GET', '/v1/identity?nonce=abc')).body
+  assert.equal(
+    verify(
+      'sha256',
+      Buffer.from(String(stated.statement)),
+      String(stated.key),
+      Buffer.from(String(stated.signature), 'base64url'),
+    ),
+    true,
+  )
+  const ceremony = await second.ask('POST', '/v1/ceremonies', { kind: 'recovery' })
+  assert.equal(ceremony.status, 200, JSON.stringify(ceremony.body))
+  const recovered = await answerAll(second.ask, String(ceremony.body.id), ['bob', 'alice'])
+  assert.equal(recovered.body.state, 'done', JSON.stringify(recovered.body))
+  assert.equal((await second.ask('GET', '/v1/status')).body.state, 'running')
+  await second.stop()
+})
+
+test('a browser needs its CSRF value and our own origin; a token needs its scope', async () => {
+  await using here = await started()
+  await using running = await here.start()
+  const { ask } = running
+  const token = (await readFile(join(here.directory, 'claim-token'), 'utf8')).trim()
+  await ask('POST', '/v1/claim', { token, user: 'root', password })
+  const { cookie, body } = await ask('POST', '/v1/sessions', { user: 'root', password })
+  const csrf = String(body.csrf)
+  const code = (reply: Reply) => (reply.body.error as { code: string } | undefined)?.code
+  assert.equal(code(await ask('PUT', '/v1/manifest', { manifest }, {})), 'user.not_signed_in')
+  assert.equal(
+    code(await ask('PUT', '/v1/manifest', { manifest }, { cookie })),
+    'user.csrf_missing',
+  )
+  assert.equal(
+    code(
+      await ask(
+        'PUT',
+        '/v1/manifest',
+        { manifest },
+        { cookie, 'x-csrf-token': csrf, origin: 'https://evil.example' },
+      ),
+    ),
+    'user.origin_refused',
+  )
+  await ask(
+    'PUT',
+    '/v1/manifest',
+    { manifest: { ...manifest, holders: { none: 'there will be no recovery' } } },
+    { cookie, 'x-csrf-token': csrf },
+  )
+  const made = await ask(
+    'POST',
+    '/v1/tokens',
+    { label: 'ci', scopes: ['admin'] },
+    { cookie, 'x-csrf-token': csrf },
+  )
+  const authorization = `Bearer ${made.body.token}`
+  assert.equal((await ask('GET', '/v1/users', undefined, { authorization })).status, 200)
+  assert.equal(
+    code(await ask('POST', '/v1/tokens', { label: 'x', scopes: ['auditor'] }, { authorization })),
+    'user.forbidden',
+  )
+  const audit = await ask('POST', '/v1/audit/verifications', undefined, { authorization })
+  assert.equal(audit.body.intact, true)
+})
+
+test('wrong passwords lock a user, also across a restart', async () => {
+  await using here = await started()
+  await using first = await here.start()
+  const token = (await readFile(join(here.directory, 'claim-token'), 'utf8')).trim()
+  await first.ask('POST', '/v1/claim', { token, user: 'root', password })
+  for (let attempt = 0; attempt < 5; attempt += 1) {
+    assert.equal(
+      (await first.ask('POST', '/v1/sessions', { user: 'root', password: 'wrong' })).status,
+      401,
+    )
+  }
+  await first.stop()
+  await using second = await here.start()
+  const locked = await second.ask('POST', '/v1/sessions', { user: 'root', password })
+  assert.deepEqual(
+    [locked.status, (locked.body.error as { code: string }).code],
+    [429, 'user.locked'],
+  )
+  await second.stop()
+})
+
+test('the OpenAPI document has every mounted route', async () => {
+  await using here = await started()
+  await using running = await here.start()
+  const { ask } = running
+  const { body } = await ask('GET', '/v1/openapi.json')
+  const paths = Object.keys(body.paths as object)
+  for (const path of ['/v1/status', '/v1/ceremonies/{id}/answers', '/v1/manifest', '/v1/tokens'])
+    assert.ok(paths.includes(path), path)
+})
