@@ -6,5 +6,26 @@ export {
   selfSigned,
   type Validity,
 } from './certificate.ts'
+export { type CloseCode, type Closed, type CloseReason, closeReasons } from './close-reasons.ts'
+export { type ExchangeOptions, exchange, type Reply } from './exchange.ts'
 export { linkFault } from './faults.ts'
 export { keyId } from './key-id.ts'
+export {
+  type AgentSession,
+  connectSession,
+  type Hello,
+  type Instruction,
+  type SessionOptions,
+  type SessionState,
+  type Welcome,
+} from './session.ts'
+export {
+  type AcceptOptions,
+  type Acceptor,
+  acceptSessions,
+  type CoordinatorSession,
+  type Report,
+  SessionRefused,
+} from './session-server.ts'
+export * from './signing.ts'
+export { nodeOf, type OwnCertificate, type PinnedTlsOptions, pinnedTls, serverTls } from './tls.ts'

@@ -1,0 +1,103 @@
+import { type KeyObject, sign, verify } from 'node:crypto'
+import { canonicalJson, fromBase64url, type JsonObject } from '@holdfast/base'
+import type { CoordinatorFrame } from '@holdfast/protocol/frames'
+import { linkFault } from './faults.ts'
+
+// What is signed between coordinator and agents. Every text begins with its purpose and names where
+// it counts, so that a signature is worth nothing in another place. ECDSA P-256 with SHA-256, DER,
+// base64url, over the canonical JSON's UTF-8 bytes.
+
+export type CommandFrame = Extract<CoordinatorFrame, { kind: 'command' }>
+export type DocumentFrame = Extract<CoordinatorFrame, { kind: 'document' }>
+
+/** Signs `[purpose, body]` in canonical JSON. */
+export function signBody(key: KeyObject, purpose: string, body: JsonObject): string {
+  return sign('sha256', bytesOf(purpose, body), key).toString('base64url')
+}
+
+/** Says whether `signature` is by `key` over the same purpose and body. Never throws on bad input. */
+export function isSigned(
+  key: KeyObject,
+  purpose: string,
+  body: JsonObject,
+  signature: string,
+): boolean {
+  try {
+    return verify('sha256', bytesOf(purpose, body), key, fromBase64url(signature))
+  } catch {
+    return false
+  }
+}
+
+function bytesOf(purpose: string, body: JsonObject): Buffer {
+  return Buffer.from(canonicalJson([`holdfast ${purpose} 1`, body]), 'utf8')
+}
+
+/** Where a command or a document counts. */
+export interface Addressee {
+  cluster: string
+  node: string
+}
+
+/** Signs a command for one node. */
+export function signCommand(
+  key: KeyObject,
+  to: Addressee,
+  command: Omit<CommandFrame, 'kind' | 'signature'>,
+): CommandFrame {
+  const { id, command: name, by, arguments: given } = command
+  const body = { ...to, id, command: name, by, arguments: given }
+  return { kind: 'command', ...command, signature: signBody(key, 'command', body) }
+}
+
+/** @throws Fault link.document_invalid unless the command key signed it for this node */
+export function checkCommand(key: KeyObject, to: Addressee, frame: CommandFrame): void {
+  const { id, command, by, arguments: given } = frame
+  if (isSigned(key, 'command', { ...to, id, command, by, arguments: given }, frame.signature))
+    return
+  throw linkFault(
+    'link.document_invalid',
+    `the command ${frame.command} is not signed by the coordinator for this node`,
+  )
+}
+
+/** Signs a document; its body names its cluster and, if it is for one node, that node. */
+export function signDocument(
+  key: KeyObject,
+  document: Omit<DocumentFrame, 'kind' | 'signature'>,
+): DocumentFrame {
+  const { name, version, body } = document
+  return {
+    kind: 'document',
+    ...document,
+    signature: signBody(key, 'document', { name, version, body }),
+  }
+}
+
+/** @throws Fault link.document_invalid unless the command key signed it */
+export function checkDocument(key: KeyObject, frame: DocumentFrame): void {
+  const { name, version, body } = frame
+  if (isSigned(key, 'document', { name, version, body }, frame.signature)) return
+  throw linkFault('link.document_invalid', `the document ${name} is not signed by the coordinator`)
+}
+
+/** A coordinator generation that nodes remember; the identity key proves that it existed. */
+export interface Witness {
+  cluster: string
+  generation: number
+  proof: string
+}
+
+export function signGeneration(identity: KeyObject, cluster: string, generation: number): Witness {
+  return {
+    cluster,
+    generation,
+    proof: signBody(identity, 'generation', { cluster, generation }),
+  }
+}
+
+/** Says whether the identity key has proven this generation. */
+export function isWitnessed(identity: KeyObject, witness: Witness): boolean {
+  const { cluster, generation, proof } = witness
+  return isSigned(identity, 'generation', { cluster, generation }, proof)
+}
