@@ -7,9 +7,17 @@ export {
   type Validity,
 } from './certificate.ts'
 export { type CloseCode, type Closed, type CloseReason, closeReasons } from './close-reasons.ts'
+export { type CardedNode, enrolmentUrl, fetchCard } from './enrolment-client.ts'
+export {
+  type EnrolmentPort,
+  type EnrolmentPortOptions,
+  enrolmentPort,
+  openEnrolmentPort,
+} from './enrolment-port.ts'
 export { type ExchangeOptions, exchange, type Reply } from './exchange.ts'
 export { linkFault } from './faults.ts'
 export { keyId } from './key-id.ts'
+export { formatCode, makeCode, parseCode } from './sealed-channel.ts'
 export {
   type AgentSession,
   connectSession,
