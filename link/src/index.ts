@@ -1,4 +1,13 @@
 export {
+  type AddressPool,
+  addressAt,
+  firstNodeHost,
+  hostOf,
+  hostsOf,
+  lowestFree,
+  parsePool,
+} from './address-pool.ts'
+export {
   type Authority,
   alwaysValid,
   certificateRequest,
@@ -37,3 +46,12 @@ export {
 } from './session-server.ts'
 export * from './signing.ts'
 export { nodeOf, type OwnCertificate, type PinnedTlsOptions, pinnedTls, serverTls } from './tls.ts'
+export {
+  type NetworkKind,
+  type NoTunnel,
+  startTunnel,
+  type Tunnel,
+  type TunnelOptions,
+  type TunnelPeerStatus,
+} from './tunnel.ts'
+export * from './wireguard.ts'
