@@ -265,6 +265,8 @@ class Session implements CoordinatorSession {
       if (!(error instanceof SessionRefused)) throw error
       return this.close(error.code, error.message)
     }
+    // Whoever has gone meanwhile was never there: `onClose` follows `onOpen` and nothing else.
+    if (!this.channel.isOpen) return
     this.#admitted = true
     await this.#options.onOpen(this, hello)
   }

@@ -56,14 +56,16 @@ export interface TunnelConfig {
   peers: readonly TunnelPeer[]
 }
 
-/** The peers of a signed list, each with its one address. */
+/** The peers of a signed list, each with its one address; those without a tunnel are left out. */
 export function peersOf(peers: readonly Peer[]): TunnelPeer[] {
-  return peers.map(({ wireguard, address, endpoint }) => ({
-    publicKey: wireguard,
-    allowed: [`${address}/32`],
-    keepalive: 25,
-    ...(endpoint === undefined ? {} : { endpoint }),
-  }))
+  return peers
+    .filter(({ wireguard }) => wireguard !== '')
+    .map(({ wireguard, address, endpoint }) => ({
+      publicKey: wireguard,
+      allowed: [`${address}/32`],
+      keepalive: 25,
+      ...(endpoint === undefined ? {} : { endpoint }),
+    }))
 }
 
 const keyPattern = /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/

@@ -239,6 +239,16 @@ const tables: Readonly<
   },
 }
 
+const indexes: readonly (readonly [name: string, table: string, columns: readonly string[]])[] = [
+  ['ceremonies_by_state', 'ceremonies', ['state']],
+  ['commands_by_node', 'commands', ['node', 'created']],
+  ['commands_by_state', 'commands', ['state', 'expires']],
+  ['documents_by_version', 'documents', ['version']],
+  ['enrolments_by_node', 'enrolments', ['node']],
+  ['enrolments_by_state', 'enrolments', ['state']],
+  ['leases_by_node', 'leases', ['node']],
+]
+
 /** The first schema. `bytes` is the engine's own type for them. */
 export async function init(database: Kysely<unknown>, bytes: 'blob' | 'bytea'): Promise<void> {
   const types = { text: 'text', number: 'bigint', bytes } as const
@@ -254,14 +264,11 @@ export async function init(database: Kysely<unknown>, bytes: 'blob' | 'bytea'): 
       table = table.addUniqueConstraint(`${name}_unique`, [...unique] as never) // likewise
     await table.execute()
   }
-  await database.schema
-    .createIndex('commands_by_node')
-    .on('commands')
-    .columns(['node', 'created'])
-    .execute()
-  await database.schema
-    .createIndex('ceremonies_by_state')
-    .on('ceremonies')
-    .column('state')
-    .execute()
+  for (const [name, table, columns] of indexes) {
+    await database.schema
+      .createIndex(name)
+      .on(table)
+      .columns([...columns])
+      .execute()
+  }
 }

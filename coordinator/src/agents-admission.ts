@@ -1,0 +1,81 @@
+import type { Clock } from '@holdfast/base'
+import {
+  type Hello,
+  isWitnessed,
+  SessionRefused,
+  signGeneration,
+  type Welcome,
+  type Witness,
+} from '@holdfast/link'
+import { recordAlone } from './audit.ts'
+import type { Coordinator } from './coordinator.ts'
+
+// Whether an agent comes in. Its key was proven by TLS; what counts here is its record: without one a
+// certificate is worth nothing, which is how certificates are revoked. A sealed coordinator lets
+// agents in, too, so that they know where it is and can say what they have seen.
+
+export class Admission {
+  readonly #coordinator: Coordinator
+  readonly #clock: Clock
+  readonly #heartbeatSeconds: number
+  #witness: Witness | undefined
+
+  constructor(coordinator: Coordinator, clock: Clock, heartbeatSeconds: number) {
+    this.#coordinator = coordinator
+    this.#clock = clock
+    this.#heartbeatSeconds = heartbeatSeconds
+  }
+
+  /** @throws SessionRefused */
+  async admit(node: string, hello: Hello): Promise<Welcome> {
+    const { header, store } = this.#coordinator
+    if (header === undefined) throw new SessionRefused(4503, 'this coordinator has no state')
+    const row = await store.read
+      .selectFrom('nodes')
+      .select(['phase'])
+      .where('node', '=', node)
+      .executeTakeFirst()
+    if (row === undefined) throw new SessionRefused(4404, 'no record of this node')
+    if (row.phase === 'left' || row.phase === 'wiped')
+      throw new SessionRefused(4410, `this node is ${row.phase}`)
+    await this.#checkWitness(node, hello)
+    return {
+      kind: 'welcome',
+      ...this.witness(),
+      state: this.#coordinator.state === 'running' ? 'running' : 'recovery',
+      time: this.#clock.now(),
+      heartbeatSeconds: this.#heartbeatSeconds,
+    }
+  }
+
+  /** The state's generation with its proof, signed once per generation. */
+  witness(): Witness {
+    const { identity, header } = this.#coordinator
+    const { cluster = '', generation = 0 } = header ?? {}
+    if (this.#witness?.cluster !== cluster || this.#witness.generation !== generation)
+      this.#witness = signGeneration(identity.key, cluster, generation)
+    return this.#witness
+  }
+
+  /** A node that has seen a later generation means that this state is an old one. */
+  async #checkWitness(node: string, { witnessed }: Hello): Promise<void> {
+    const { header, identity, reason } = this.#coordinator
+    if (witnessed === undefined || witnessed.cluster !== header?.cluster) return
+    const data = { witnessed: witnessed.generation, generation: header.generation }
+    if (!isWitnessed(identity.publicKey, witnessed))
+      return await this.#audit(node, 'node.witness_unproven', 'refused', data)
+    if (witnessed.generation <= header.generation || reason === 'rollback_suspected') return
+    this.#coordinator.setWitness('ahead')
+    await this.#audit(node, 'coordinator.rollback_suspected', 'failed', data)
+  }
+
+  async #audit(
+    node: string,
+    action: string,
+    outcome: 'refused' | 'failed',
+    data: Record<string, unknown>,
+  ): Promise<void> {
+    const event = { actor: `node:${node}`, action, subject: node, outcome, data }
+    await recordAlone(this.#coordinator.store, this.#clock, event)
+  }
+}

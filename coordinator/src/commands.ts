@@ -1,0 +1,340 @@
+import { type Clock, canonicalJson, parseJsonObject } from '@holdfast/base'
+import { type CommandKind, commandKinds, type commandSchema } from '@holdfast/protocol'
+import type { AgentFrame } from '@holdfast/protocol/frames'
+import type { Selectable } from 'kysely'
+import type { z } from 'zod'
+import { record } from './audit.ts'
+import { nodeRow } from './nodes.ts'
+import { nodeFault } from './nodes-faults.ts'
+import type { Database, Store, Work } from './store.ts'
+import type { CommandTable } from './tables.ts'
+import { newId } from './ways.ts'
+
+// The queue of commands. A command is written down before anybody is told, sent at least once (again
+// after every reconnection until its result is here) and acted on at most once, because the agent
+// remembers ids. Its states:
+//   confirm -> waiting -> sent -> running -> done | failed,   and from all but the ends -> expired
+
+export type Command = z.infer<typeof commandSchema>
+export type CommandState = Command['state']
+export type CommandRow = Selectable<CommandTable>
+export type Result = Extract<AgentFrame, { kind: 'result' }>
+
+export type CommandEvent =
+  | 'approved'
+  | 'delivered'
+  | 'progress'
+  | 'succeeded'
+  | 'failed'
+  | 'expired'
+
+/** Commands that an agent may still have to be told. */
+export const openStates = ['waiting', 'sent', 'running'] as const
+
+const minute = 60_000
+const day = 24 * 60 * minute
+/** What must not happen long after somebody asked for it. */
+const patience: Partial<Record<CommandKind, number>> = {
+  status: 10 * minute,
+  logs: 10 * minute,
+  services: 10 * minute,
+  restart: 10 * minute,
+  reboot: 10 * minute,
+  unlock: 60 * minute,
+}
+/** Characters of output that are kept: the last ones. */
+const outputKept = 1_000_000
+
+/** The state after an event; the same state when the event means nothing there. */
+export function nextCommandState(state: CommandState, event: CommandEvent): CommandState {
+  if (state === 'done' || state === 'failed') return state
+  switch (event) {
+    case 'approved':
+      return state === 'confirm' ? 'waiting' : state
+    case 'delivered':
+      return state === 'waiting' ? 'sent' : state
+    case 'progress':
+      return state === 'waiting' || state === 'sent' ? 'running' : state
+    // A result is the truth, even when it comes after the time was up.
+    case 'succeeded':
+      return state === 'confirm' ? state : 'done'
+    case 'failed':
+      return state === 'confirm' ? state : 'failed'
+    case 'expired':
+      return 'expired'
+    default:
+      return event satisfies never
+  }
+}
+
+export interface CommandOrder {
+  command: CommandKind
+  arguments: Record<string, unknown>
+  /** The node's name, for what cannot be undone. */
+  confirmation?: string | undefined
+}
+
+/** Levels 2 and 3 of panic, and reset, destroy keys. */
+export function isDestructive({ command, arguments: given }: CommandOrder): boolean {
+  return command === 'reset' || (command === 'panic' && given.level !== 1)
+}
+
+/**
+ * Writes a command down. With `twoPersonRule` a destructive one waits for somebody else's approval.
+ * @throws Fault node.unknown, command.confirmation_needed
+ */
+export async function orderCommand(
+  work: Work,
+  clock: Clock,
+  node: string,
+  order: CommandOrder,
+  rule: { twoPersonRule: boolean },
+  by: string,
+): Promise<Command> {
+  const { name } = await nodeRow(work, node)
+  const destructive = isDestructive(order)
+  if ((destructive || order.command === 'leave') && order.confirmation !== name) {
+    const text = `${order.command} on ${name} cannot be undone and needs the node's name as confirmation`
+    throw nodeFault('command.confirmation_needed', text, { hint: `add --confirm ${name}` })
+  }
+  const now = clock.now()
+  const row: CommandRow = {
+    id: newId(),
+    node,
+    command: order.command,
+    arguments: canonicalJson(order.arguments),
+    by,
+    approved_by: null,
+    state: destructive && rule.twoPersonRule ? 'confirm' : 'waiting',
+    created: now,
+    expires: now + (patience[order.command] ?? day),
+    finished: null,
+    progress: null,
+    output: null,
+    result: null,
+    code: null,
+    message: null,
+  }
+  await work.insertInto('commands').values(row).execute()
+  await record(work, clock, {
+    actor: by,
+    action: `command.${order.command}`,
+    subject: node,
+    outcome: 'done',
+    data: { id: row.id, state: row.state },
+  })
+  return shownCommand(row)
+}
+
+/** The second person. @throws Fault command.unknown, command.same_person, command.not_waiting_for_approval */
+export async function approveCommand(
+  work: Work,
+  clock: Clock,
+  id: string,
+  by: string,
+): Promise<Command> {
+  const row = await commandRow(work, id)
+  if (row.state !== 'confirm' || row.expires <= clock.now())
+    throw nodeFault('command.not_waiting_for_approval', `the command is ${row.state}`)
+  if (row.by === by) {
+    throw nodeFault('command.same_person', 'the command needs the approval of another person', {
+      hint: `somebody other than ${by}: holdfast node approve ${id}`,
+    })
+  }
+  const changed = { ...row, state: nextCommandState('confirm', 'approved'), approved_by: by }
+  const { state, approved_by } = changed
+  await work.updateTable('commands').set({ state, approved_by }).where('id', '=', id).execute()
+  await record(work, clock, {
+    actor: by,
+    action: 'command.approve',
+    subject: row.node,
+    outcome: 'done',
+    data: { id, command: row.command },
+  })
+  return shownCommand(changed)
+}
+
+/** @throws Fault command.unknown */
+export async function getCommand(database: Database | Work, id: string): Promise<Command> {
+  return shownCommand(await commandRow(database, id))
+}
+
+/** The last commands of a node, newest first. */
+export async function listCommands(
+  database: Database | Work,
+  node: string,
+  most = 100,
+): Promise<Command[]> {
+  const rows = await database
+    .selectFrom('commands')
+    .selectAll()
+    .where('node', '=', node)
+    .where('command', 'in', commandKinds)
+    .orderBy('created', 'desc')
+    .orderBy('id')
+    .limit(most)
+    .execute()
+  return rows.map(shownCommand)
+}
+
+/**
+ * What these nodes still have to be told or to answer, oldest first; without nodes, what nobody has
+ * been told yet.
+ */
+export async function openCommands(
+  database: Database | Work,
+  now: number,
+  nodes?: readonly string[],
+): Promise<CommandRow[]> {
+  if (nodes?.length === 0) return []
+  let query = database
+    .selectFrom('commands')
+    .selectAll()
+    .where('state', 'in', nodes === undefined ? ['waiting'] : openStates)
+    .where('expires', '>', now)
+    .orderBy('created')
+    .orderBy('id')
+  if (nodes !== undefined) query = query.where('node', 'in', nodes)
+  return await query.execute()
+}
+
+/** The agent has written the command down. */
+export async function markDelivered(work: Work, id: string): Promise<void> {
+  await work
+    .updateTable('commands')
+    .set({ state: 'sent' })
+    .where('id', '=', id)
+    .where('state', '=', 'waiting')
+    .execute()
+}
+
+/** What an agent said about a command since the last time it was written down. */
+export interface Told {
+  progress?: string
+  output: string
+}
+
+/** Adds progress and output. A frame for another node's command, or a finished one, changes nothing. */
+export async function noteProgress(
+  work: Work,
+  node: string,
+  id: string,
+  told: Told,
+): Promise<void> {
+  const row = await ownRow(work, node, id)
+  if (row === undefined) return
+  const state = nextCommandState(row.state as CommandState, 'progress') // only this file writes it
+  await work
+    .updateTable('commands')
+    .set({
+      state,
+      ...(told.progress === undefined ? {} : { progress: told.progress }),
+      ...(told.output === ''
+        ? {}
+        : { output: `${row.output ?? ''}${told.output}`.slice(-outputKept) }),
+    })
+    .where('id', '=', id)
+    .execute()
+}
+
+/** Takes a result in and gives its command; the same one a second time changes nothing. */
+export async function noteResult(
+  work: Work,
+  clock: Clock,
+  node: string,
+  result: Result,
+): Promise<CommandRow | undefined> {
+  const row = await ownRow(work, node, result.command)
+  if (row === undefined) return undefined
+  const before = row.state as CommandState // as above
+  const state = nextCommandState(before, result.ok ? 'succeeded' : 'failed')
+  if (state === before) return undefined
+  await work
+    .updateTable('commands')
+    .set({
+      state,
+      finished: clock.now(),
+      result: result.data === undefined ? null : canonicalJson(result.data),
+      code: result.code ?? null,
+      message: result.message ?? null,
+    })
+    .where('id', '=', row.id)
+    .execute()
+  await record(work, clock, {
+    actor: `node:${node}`,
+    action: `command.${row.command}`,
+    subject: node,
+    outcome: result.ok ? 'done' : 'failed',
+    data: { id: row.id, by: row.by, ...(result.code === undefined ? {} : { code: result.code }) },
+  })
+  return row
+}
+
+/** Gives up what got no result in time. Returns how many. */
+export async function expireCommands(store: Store, clock: Clock): Promise<number> {
+  const now = clock.now()
+  const due = await store.read
+    .selectFrom('commands')
+    .select('id')
+    .where('state', 'in', ['confirm', ...openStates])
+    .where('expires', '<=', now)
+    .limit(1)
+    .execute()
+  if (due.length === 0) return 0
+  return await store.write(async (work) => {
+    const { numUpdatedRows } = await work
+      .updateTable('commands')
+      .set({ state: 'expired', finished: now })
+      .where('state', 'in', ['confirm', ...openStates])
+      .where('expires', '<=', now)
+      .executeTakeFirst()
+    return Number(numUpdatedRows)
+  })
+}
+
+/** Forgets finished commands of long ago; the audit log keeps that they were. */
+export async function pruneCommands(work: Work, before: number): Promise<void> {
+  await work.deleteFrom('commands').where('finished', '<', before).execute()
+}
+
+async function commandRow(database: Database | Work, id: string): Promise<CommandRow> {
+  const row = await database
+    .selectFrom('commands')
+    .selectAll()
+    .where('id', '=', id)
+    .executeTakeFirst()
+  if (row !== undefined) return row
+  throw nodeFault('command.unknown', `there is no command ${id}`)
+}
+
+async function ownRow(work: Work, node: string, id: string): Promise<CommandRow | undefined> {
+  return await work
+    .selectFrom('commands')
+    .selectAll()
+    .where('id', '=', id)
+    .where('node', '=', node)
+    .executeTakeFirst()
+}
+
+export function argumentsOf(row: Pick<CommandRow, 'arguments'>): Record<string, unknown> {
+  return parseJsonObject(row.arguments, "the command's arguments")
+}
+
+function shownCommand(row: CommandRow): Command {
+  const optional = <K extends 'finished' | 'progress' | 'output' | 'code' | 'message'>(name: K) =>
+    row[name] === null ? {} : { [name]: row[name] }
+  return {
+    id: row.id,
+    node: row.node,
+    command: row.command as Command['command'], // only `orderCommand` writes it
+    by: row.by,
+    state: row.state as CommandState, // only this file writes it
+    created: row.created,
+    ...optional('finished'),
+    ...optional('progress'),
+    ...optional('output'),
+    ...optional('code'),
+    ...optional('message'),
+    ...(row.result === null ? {} : { result: parseJsonObject(row.result, 'the result') }),
+  }
+}

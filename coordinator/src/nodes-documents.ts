@@ -1,0 +1,206 @@
+import type { KeyObject } from 'node:crypto'
+import { canonicalJson } from '@holdfast/base'
+import { type DocumentFrame, signDocument } from '@holdfast/link'
+import type { Manifest } from '@holdfast/protocol'
+import type {
+  FreezeDocument,
+  Peer,
+  PeersDocument,
+  PolicyDocument,
+} from '@holdfast/protocol/documents'
+import { addressesOf } from './leases.ts'
+import { frozenNodes, guardiansOf, type NodeRow, portsOf } from './nodes.ts'
+import type { Database, Work } from './store.ts'
+
+// Signed documents for agents. A version is taken from one counter for all of them, so "what is newer
+// than 17?" is one question for every instance, and a later version of a document is always higher.
+// What has not changed is not published again.
+
+export type DocumentName = DocumentFrame['name']
+
+/** The store's name of a document: those for one node carry its id. */
+export function storedName(name: DocumentName, node?: string): string {
+  return name === 'peers' ? `peers:${node ?? ''}` : name
+}
+
+/** Publishes a document if it differs from its last version; says whether it did. */
+export async function publish(
+  work: Work,
+  key: KeyObject,
+  name: DocumentName,
+  document: FreezeDocument | PeersDocument | PolicyDocument,
+): Promise<boolean> {
+  const body = canonicalJson(document)
+  const stored = storedName(name, 'node' in document ? document.node : undefined)
+  const last = await work
+    .selectFrom('documents')
+    .select('body')
+    .where('name', '=', stored)
+    .executeTakeFirst()
+  if (last?.body === body) return false
+  const { version, signature } = signDocument(key, {
+    name,
+    version: (await newestVersion(work)) + 1,
+    body,
+  })
+  await work
+    .insertInto('documents')
+    .values({ name: stored, version, body, signature })
+    .onConflict((conflict) => conflict.column('name').doUpdateSet({ version, body, signature }))
+    .execute()
+  return true
+}
+
+/** The highest version of any document; 0 when there is none. */
+export async function newestVersion(database: Database | Work): Promise<number> {
+  const { newest } = await database
+    .selectFrom('documents')
+    .select(({ fn }) => fn.max('version').as('newest'))
+    .executeTakeFirstOrThrow()
+  return Number(newest ?? 0)
+}
+
+export interface AddressedDocument {
+  /** The node it is for; undefined when it is for all. */
+  node: string | undefined
+  frame: DocumentFrame
+}
+
+/** What was published after a version, oldest first. */
+export async function documentsAfter(
+  database: Database,
+  version: number,
+): Promise<AddressedDocument[]> {
+  const rows = await database
+    .selectFrom('documents')
+    .selectAll()
+    .where('version', '>', version)
+    .orderBy('version')
+    .execute()
+  return rows.map(addressed)
+}
+
+/** Everything that one node should have. */
+export async function documentsFor(database: Database, node: string): Promise<AddressedDocument[]> {
+  const rows = await database
+    .selectFrom('documents')
+    .selectAll()
+    .where('name', 'in', [storedName('peers', node), 'freeze', 'policy'])
+    .orderBy('version')
+    .execute()
+  return rows.map(addressed)
+}
+
+function addressed(row: {
+  name: string
+  version: number
+  body: string
+  signature: string
+}): AddressedDocument {
+  const [name = '', node] = row.name.split(':')
+  const { version, body, signature } = row
+  return {
+    node,
+    frame: { kind: 'document', name: name as DocumentName, version, body, signature }, // `publish` wrote it
+  }
+}
+
+export async function publishFreeze(work: Work, key: KeyObject, cluster: string): Promise<boolean> {
+  return await publish(work, key, 'freeze', { cluster, frozen: await frozenNodes(work) })
+}
+
+export async function publishPolicy(
+  work: Work,
+  key: KeyObject,
+  cluster: string,
+  manifest: Manifest,
+  digest: string,
+): Promise<boolean> {
+  const { guardians, vault, services, healthChecks, twoPersonRule } = manifest
+  const excerpt = { guardians, vault, services, healthChecks, twoPersonRule }
+  return await publish(work, key, 'policy', { cluster, manifest: digest, ...excerpt })
+}
+
+/** Guardians that a ward is about to have, before its own report names them. */
+export type PlannedGuardians = ReadonlyMap<string, readonly string[]>
+
+/**
+ * Publishes for each of these nodes the list of machines that it may have tunnels with: its
+ * guardians, its wards, and those that a re-share under way adds. Unknown nodes are passed over.
+ */
+export async function publishPeers(
+  work: Work,
+  key: KeyObject,
+  cluster: string,
+  nodes: Iterable<string>,
+  planned: PlannedGuardians = new Map(),
+): Promise<number> {
+  const guardians = await guardianSets(work, planned)
+  const wards = new Map<string, Set<string>>()
+  for (const [ward, set] of guardians)
+    for (const guardian of set) wards.set(guardian, (wards.get(guardian) ?? new Set()).add(ward))
+  let published = 0
+  for (const node of nodes) {
+    const own = guardians.get(node)
+    if (own === undefined) continue
+    const peers = await peersFor(work, node, own, wards.get(node) ?? new Set())
+    if (await publish(work, key, 'peers', { cluster, node, peers })) published += 1
+  }
+  return published
+}
+
+/** Every node's guardians, in one pass: asking for each node's wards alone would read all each time. */
+async function guardianSets(
+  work: Work,
+  planned: PlannedGuardians,
+): Promise<Map<string, Set<string>>> {
+  const rows = await work.selectFrom('nodes').select(['node', 'guardians']).execute()
+  return new Map(
+    rows.map((row) => [row.node, new Set([...guardiansOf(row), ...(planned.get(row.node) ?? [])])]),
+  )
+}
+
+async function peersFor(
+  work: Work,
+  node: string,
+  guardians: ReadonlySet<string>,
+  wards: ReadonlySet<string>,
+): Promise<Peer[]> {
+  const ids = [...new Set([...guardians, ...wards])].filter((id) => id !== node).sort()
+  if (ids.length === 0) return []
+  const rows = await work
+    .selectFrom('nodes')
+    .selectAll()
+    .where('node', 'in', ids)
+    .orderBy('node')
+    .execute()
+  const addresses = await addressesOf(work, ids)
+  return rows.flatMap((row) => {
+    const address = addresses.get(row.node)
+    return address === undefined ? [] : [peerOf(row, address, relationOf(row, guardians, wards))]
+  })
+}
+
+function relationOf(
+  { node }: NodeRow,
+  guardians: ReadonlySet<string>,
+  wards: ReadonlySet<string>,
+): Peer['relation'] {
+  if (guardians.has(node) && wards.has(node)) return 'both'
+  return guardians.has(node) ? 'guardian' : 'ward'
+}
+
+function peerOf(row: NodeRow, address: string, relation: Peer['relation']): Peer {
+  const { node, name, identity, wireguard } = row
+  const ports = portsOf(row)
+  return {
+    node,
+    name,
+    relation,
+    identity,
+    wireguard,
+    address,
+    endpoint: `${row.address}:${ports.wireguard}`,
+    urls: [`https://${row.address}:${ports.peer}`],
+  }
+}

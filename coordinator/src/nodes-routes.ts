@@ -1,0 +1,169 @@
+import { type Manifest, nodeRoutes } from '@holdfast/protocol'
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import type { Agents } from './agents.ts'
+import { approveCommand, getCommand, listCommands, orderCommand } from './commands.ts'
+import type { Coordinator } from './coordinator.ts'
+import { type EnrolmentDeps, enrolNode } from './enrolment-driver.ts'
+import { type EnrolmentState, getEnrolment } from './enrolments.ts'
+import { coordinatorFault } from './faults.ts'
+import { createInvite, listInvites, revokeInvite } from './invites.ts'
+import { currentManifest } from './manifests.ts'
+import { type Call, mount, type ServerDeps } from './mount.ts'
+import {
+  freezeNode,
+  getNode,
+  type Liveness,
+  listNodes,
+  nodeRow,
+  removeNode,
+  unfreezeNode,
+} from './nodes.ts'
+import { publishFreeze, publishPolicy } from './nodes-documents.ts'
+import type { Work } from './store.ts'
+
+// The routes of invites, enrolments, nodes and commands. What changes something for agents is pushed
+// at once to those that this instance holds; other instances see it within a second.
+
+export interface NodeRoutesDeps extends ServerDeps {
+  agents: Agents
+  /** `https://host:port` of every instance: what nodes connect to. */
+  coordinators: readonly string[]
+}
+
+export function mountNodes(app: OpenAPIHono, deps: NodeRoutesDeps): void {
+  mountInvites(app, deps)
+  mountRecords(app, deps)
+  mountCommands(app, deps)
+}
+
+function mountInvites(app: OpenAPIHono, deps: NodeRoutesDeps): void {
+  const { coordinator, clock } = deps
+  const { store } = coordinator
+  mount(app, deps, nodeRoutes.invite, async ({ body, caller }) =>
+    store.write((work) => createInvite(work, clock, body, actor(caller))),
+  )
+  mount(app, deps, nodeRoutes.invites, async () => ({ invites: await listInvites(store.read) }))
+  mount(app, deps, nodeRoutes.revokeInvite, async ({ params, caller }) => {
+    await store.write((work) => revokeInvite(work, clock, params.id ?? '', actor(caller)))
+    return { done: true as const }
+  })
+  mount(app, deps, nodeRoutes.enrol, async ({ body, caller }) =>
+    enrolNode(enrolmentDeps(deps), body, actor(caller)),
+  )
+  mount(app, deps, nodeRoutes.enrolment, async ({ params }) => {
+    const row = await getEnrolment(store.read, params.id ?? '')
+    return {
+      enrolment: row.id,
+      state: row.state as EnrolmentState, // only enrolments*.ts write the column
+      ...(row.node === null ? {} : { node: row.node }),
+      ...(row.code === null ? {} : { code: row.code }),
+      ...(row.message === null ? {} : { message: row.message }),
+    }
+  })
+}
+
+function mountRecords(app: OpenAPIHono, deps: NodeRoutesDeps): void {
+  const { coordinator, clock, agents } = deps
+  const { store } = coordinator
+  const liveness = (): Liveness => ({ now: clock.now(), silence: agents.silence })
+  mount(app, deps, nodeRoutes.list, async () => ({
+    nodes: await listNodes(store.read, liveness()),
+  }))
+  mount(app, deps, nodeRoutes.get, async ({ params }) =>
+    getNode(store.read, params.node ?? '', liveness()),
+  )
+  mount(app, deps, nodeRoutes.freeze, async ({ params, body, caller }) => {
+    await withFreezeList(deps, (work) =>
+      freezeNode(work, clock, params.node ?? '', body.reason, actor(caller)),
+    )
+    return { done: true as const }
+  })
+  mount(app, deps, nodeRoutes.unfreeze, async ({ params, caller }) => {
+    await withFreezeList(deps, (work) =>
+      unfreezeNode(work, clock, params.node ?? '', actor(caller)),
+    )
+    return { done: true as const }
+  })
+  mount(app, deps, nodeRoutes.remove, async ({ params, caller }) => {
+    const node = params.node ?? ''
+    await withFreezeList(deps, (work) => removeNode(work, clock, node, liveness(), actor(caller)))
+    agents.dismiss(node, 'the node was removed')
+    return { done: true as const }
+  })
+}
+
+function mountCommands(app: OpenAPIHono, deps: NodeRoutesDeps): void {
+  const { coordinator, clock, agents } = deps
+  const { store } = coordinator
+  mount(app, deps, nodeRoutes.command, async ({ params, body, caller }) => {
+    const { twoPersonRule } = await manifestOf(coordinator)
+    const command = await store.write((work) =>
+      orderCommand(work, clock, params.node ?? '', body, { twoPersonRule }, actor(caller)),
+    )
+    await agents.look()
+    return command
+  })
+  mount(app, deps, nodeRoutes.commands, async ({ params }) => {
+    await nodeRow(store.read, params.node ?? '')
+    return { commands: await listCommands(store.read, params.node ?? '') }
+  })
+  mount(app, deps, nodeRoutes.commandState, async ({ params }) =>
+    getCommand(store.read, params.id ?? ''),
+  )
+  mount(app, deps, nodeRoutes.approve, async ({ params, caller }) => {
+    const command = await store.write((work) =>
+      approveCommand(work, clock, params.id ?? '', actor(caller)),
+    )
+    await agents.look()
+    return command
+  })
+}
+
+/** Changes who is frozen and publishes the list in the same transaction. */
+async function withFreezeList(
+  { agents, coordinator }: NodeRoutesDeps,
+  change: (work: Work) => Promise<void>,
+): Promise<void> {
+  const signer = await agents.signer()
+  await coordinator.store.write(async (work) => {
+    await change(work)
+    if (signer !== undefined) await publishFreeze(work, signer.key, signer.cluster)
+  })
+  await agents.look()
+}
+
+/** Publishes what agents need of the manifest in force; nothing when they have it already. */
+export async function publishManifest(coordinator: Coordinator, agents: Agents): Promise<void> {
+  const [signer, current] = [await agents.signer(), await currentManifest(coordinator)]
+  if (signer === undefined || current === undefined) return
+  await coordinator.store.write((work) =>
+    publishPolicy(work, signer.key, signer.cluster, current.manifest, current.digest),
+  )
+  await agents.look()
+}
+
+function enrolmentDeps(deps: NodeRoutesDeps): EnrolmentDeps {
+  const { coordinator, clock, coordinators } = deps
+  return {
+    store: coordinator.store,
+    clock,
+    cluster: () => coordinator.header?.cluster ?? '',
+    authority: () => coordinator.header?.authority ?? '',
+    secret: (name) => coordinator.secret(name),
+    manifest: () => manifestOf(coordinator),
+    coordinators,
+    identity: coordinator.identity.digest,
+  }
+}
+
+async function manifestOf(coordinator: Coordinator): Promise<Manifest> {
+  const current = await currentManifest(coordinator)
+  if (current !== undefined) return current.manifest
+  throw coordinatorFault('coordinator.not_in_this_state', 'there is no manifest yet', {
+    hint: 'holdfast manifest set FILE',
+  })
+}
+
+function actor(caller: Call<typeof nodeRoutes.invite>['caller']): string {
+  return `user:${caller?.user ?? 'nobody'}`
+}

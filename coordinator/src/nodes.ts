@@ -1,0 +1,223 @@
+import { type Clock, canonicalJson, parseJson } from '@holdfast/base'
+import type { nodeSchema } from '@holdfast/protocol'
+import { type NodeReport, nodeReportSchema } from '@holdfast/protocol/frames'
+import type { Selectable } from 'kysely'
+import { z } from 'zod'
+import { record } from './audit.ts'
+import { releaseAddress } from './leases.ts'
+import { nodeFault } from './nodes-faults.ts'
+import type { Database, Work } from './store.ts'
+import type { NodeTable } from './tables.ts'
+
+// Node records. What a node says about itself is stored as it came; what the fleet decides about a
+// node (frozen, removed) is stored beside it and never overwritten by a report.
+
+export type Node = z.infer<typeof nodeSchema>
+export type NodeRow = Selectable<NodeTable>
+
+const portsSchema = z.object({ peer: z.number().int(), wireguard: z.number().int() })
+const freezeSchema = z.object({ reason: z.string(), since: z.number() })
+
+/** Milliseconds after which a node that nobody has heard counts as not connected. */
+export interface Liveness {
+  now: number
+  silence: number
+}
+
+export async function listNodes(database: Database | Work, liveness: Liveness): Promise<Node[]> {
+  const rows = await database.selectFrom('nodes').selectAll().orderBy('name').execute()
+  const wards = wardsByGuardian(rows)
+  return rows.map((row) => shownNode(row, wards.get(row.node) ?? [], liveness))
+}
+
+/** @throws Fault node.unknown */
+export async function getNode(
+  database: Database | Work,
+  node: string,
+  liveness: Liveness,
+): Promise<Node> {
+  const row = await nodeRow(database, node)
+  return shownNode(row, await wardsOf(database, node), liveness)
+}
+
+/** @throws Fault node.unknown */
+export async function nodeRow(database: Database | Work, node: string): Promise<NodeRow> {
+  const row = await database
+    .selectFrom('nodes')
+    .selectAll()
+    .where('node', '=', node)
+    .executeTakeFirst()
+  if (row !== undefined) return row
+  throw nodeFault('node.unknown', `there is no node ${node}`, { hint: 'holdfast node list' })
+}
+
+export function guardiansOf(row: Pick<NodeRow, 'guardians'>): string[] {
+  return z.array(z.string()).parse(parseJson(row.guardians, 'the guardians'))
+}
+
+export function portsOf(row: Pick<NodeRow, 'ports'>): { peer: number; wireguard: number } {
+  return portsSchema.parse(parseJson(row.ports, 'the ports'))
+}
+
+/** The nodes whose shares this one keeps. */
+export async function wardsOf(database: Database | Work, node: string): Promise<string[]> {
+  const rows = await database
+    .selectFrom('nodes')
+    .select(['node', 'guardians'])
+    .where('guardians', 'like', `%"${node}"%`)
+    .execute()
+  return rows.filter((row) => guardiansOf(row).includes(node)).map((row) => row.node)
+}
+
+function wardsByGuardian(rows: readonly NodeRow[]): Map<string, string[]> {
+  const wards = new Map<string, string[]>()
+  for (const row of rows)
+    for (const guardian of guardiansOf(row))
+      wards.set(guardian, [...(wards.get(guardian) ?? []), row.node])
+  return wards
+}
+
+/** Says whether an instance holds a session with the node, by when it was last heard. */
+export function isConnected(
+  row: Pick<NodeRow, 'instance' | 'heard_at'>,
+  { now, silence }: Liveness,
+): boolean {
+  return row.instance !== null && row.heard_at !== null && row.heard_at > now - silence
+}
+
+function shownNode(row: NodeRow, wards: string[], liveness: Liveness): Node {
+  const report =
+    row.report === null
+      ? undefined
+      : nodeReportSchema.safeParse(parseJson(row.report, 'the report')).data
+  return {
+    node: row.node,
+    name: row.name,
+    address: row.address,
+    phase: phaseOf(row.phase),
+    connected: isConnected(row, liveness),
+    epoch: row.epoch,
+    threshold: row.threshold,
+    guardians: guardiansOf(row),
+    wards,
+    frozen: row.frozen !== 0,
+    ...(row.heard_at === null ? {} : { heardAt: row.heard_at }),
+    ...(row.domain === null ? {} : { domain: row.domain }),
+    ...(report === undefined ? {} : { report }),
+  }
+}
+
+function phaseOf(text: string): Node['phase'] {
+  return nodeReportSchema.shape.phase.parse(text)
+}
+
+/** The columns that a node's own report decides. */
+export function reportColumns(report: NodeReport) {
+  return {
+    phase: report.phase,
+    epoch: report.epoch,
+    threshold: report.threshold,
+    guardians: canonicalJson(report.guardians),
+    report: canonicalJson(report),
+  }
+}
+
+/** No guardian releases to this node any more, as soon as it has the next freeze list. */
+export async function freezeNode(
+  work: Work,
+  clock: Clock,
+  node: string,
+  reason: string,
+  by: string,
+): Promise<void> {
+  await nodeRow(work, node)
+  const freeze = canonicalJson({ reason, since: clock.now() })
+  await work.updateTable('nodes').set({ frozen: 1, freeze }).where('node', '=', node).execute()
+  const data = { reason }
+  await record(work, clock, {
+    actor: by,
+    action: 'node.freeze',
+    subject: node,
+    outcome: 'done',
+    data,
+  })
+}
+
+export async function unfreezeNode(
+  work: Work,
+  clock: Clock,
+  node: string,
+  by: string,
+): Promise<void> {
+  await nodeRow(work, node)
+  await work
+    .updateTable('nodes')
+    .set({ frozen: 0, freeze: null })
+    .where('node', '=', node)
+    .execute()
+  await record(work, clock, {
+    actor: by,
+    action: 'node.unfreeze',
+    subject: node,
+    outcome: 'done',
+  })
+}
+
+/** Everybody who is frozen, why and since when. */
+export async function frozenNodes(
+  database: Database | Work,
+): Promise<{ node: string; reason: string; since: number }[]> {
+  const rows = await database
+    .selectFrom('nodes')
+    .select(['node', 'freeze'])
+    .where('frozen', '=', 1)
+    .orderBy('node')
+    .execute()
+  return rows.map(({ node, freeze }) => {
+    const told = freeze === null ? undefined : freezeSchema.parse(parseJson(freeze, 'the freeze'))
+    return { node, reason: told?.reason ?? '', since: told?.since ?? 0 }
+  })
+}
+
+/**
+ * Forgets a node that has left or is lost. Its certificate is worth nothing from then on, because
+ * only nodes with a record are let in.
+ * @throws Fault node.still_here, node.guards_others
+ */
+export async function removeNode(
+  work: Work,
+  clock: Clock,
+  node: string,
+  liveness: Liveness,
+  by: string,
+): Promise<void> {
+  const row = await nodeRow(work, node)
+  if (isConnected(row, liveness) && row.phase !== 'left' && row.phase !== 'wiped') {
+    throw nodeFault('node.still_here', `${row.name} is connected and ${row.phase}`, {
+      hint: `let it leave first: holdfast node leave ${row.name}`,
+    })
+  }
+  const wards = await wardsOf(work, node)
+  if (wards.length > 0) {
+    const text = `${row.name} is a guardian of ${wards.length} nodes, which would lose a share`
+    throw nodeFault('node.guards_others', text, {
+      hint: 'wait until they have moved to other guardians: holdfast node list',
+      details: { wards },
+    })
+  }
+  await deleteNode(work, node)
+  await record(work, clock, {
+    actor: by,
+    action: 'node.remove',
+    subject: node,
+    outcome: 'done',
+    data: { name: row.name, phase: row.phase },
+  })
+}
+
+/** Removes the record with all that belongs to it. */
+export async function deleteNode(work: Work, node: string): Promise<void> {
+  await releaseAddress(work, node)
+  await work.deleteFrom('documents').where('name', '=', `peers:${node}`).execute()
+  await work.deleteFrom('nodes').where('node', '=', node).execute()
+}
