@@ -1,0 +1,675 @@
+import assert from 'node:assert/strict'
+import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { createServer } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { type Clock, systemClock } from '@holdfast/base'
+import {
+  type AgentSession,
+  certificateRequest,
+  checkCommand,
+  checkDocument,
+  connectSession,
+  type EnrolmentPort,
+  type Instruction,
+  keyId,
+  openEnrolmentPort,
+  pinnedTls,
+  type SessionState,
+  serverTls,
+  signGeneration,
+  type Witness,
+} from '@holdfast/link'
+import type { Enrolment, NodeReport } from '@holdfast/protocol/frames'
+import { createPins } from '@holdfast/seal'
+import { sql } from 'kysely'
+import { Agents } from './agents.ts'
+import { verifyChain } from './audit.ts'
+import { getCommand, orderCommand } from './commands.ts'
+import { Coordinator } from './coordinator.ts'
+import { type EnrolmentDeps, enrolNode } from './enrolment-driver.ts'
+import { expireEnrolments, getEnrolment } from './enrolments.ts'
+import { filePin } from './file-pin.ts'
+import { createInvite, listInvites } from './invites.ts'
+import { currentManifest, proposeManifest } from './manifests.ts'
+import { freezeNode, getNode, removeNode } from './nodes.ts'
+import { publishFreeze } from './nodes-documents.ts'
+
+// A real coordinator, real TLS, real sealed channel and sessions; the node's disk is the only thing
+// that is not there.
+
+const holder = generateKeyPairSync('rsa', { modulusLength: 3072 }).publicKey
+const manifest = {
+  version: 1,
+  cluster: 'fleet',
+  holders: {
+    threshold: 1,
+    keys: { alice: holder.export({ type: 'spki', format: 'pem' }).toString() },
+  },
+}
+
+const p256 = (): KeyObject => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
+const pem = (key: KeyObject) =>
+  createPublicKey(key).export({ type: 'spki', format: 'pem' }).toString()
+
+/** Real sleeping, and a time that stands still until it is moved. */
+function movableClock(): Clock & { move(milliseconds: number): void } {
+  let now = 1_800_000_000_000
+  return {
+    now: () => now,
+    sleep: systemClock.sleep,
+    move: (milliseconds) => {
+      now += milliseconds
+    },
+  }
+}
+
+interface Instance extends AsyncDisposable {
+  url: string
+  agents: Agents
+  /** Ends all connections without a word, as a killed process does. */
+  cut(): void
+}
+
+async function instanceOf(
+  coordinator: Coordinator,
+  clock: Clock,
+  instance: string,
+): Promise<Instance> {
+  const server = createServer(serverTls(coordinator.identity, coordinator.header?.authority))
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket: Socket) => sockets.add(socket))
+  const agents = await Agents.start({ coordinator, server, clock, instance })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // a listening TCP server has one
+  const cut = () => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  }
+  return {
+    url: `https://127.0.0.1:${port}`,
+    agents,
+    cut,
+    [Symbol.asyncDispose]: async () => {
+      await agents[Symbol.asyncDispose]()
+      cut()
+    },
+  }
+}
+
+async function world() {
+  const directory = await mkdtemp(join(tmpdir(), 'holdfast-agents-'))
+  const clock = movableClock()
+  const coordinator = await Coordinator.start({
+    directory,
+    store: { engine: 'sqlite', path: join(directory, 'state.db') },
+    pins: createPins({ extra: [filePin()] }),
+    clock,
+  })
+  const token = await readFile(join(directory, 'claim-token'), 'utf8')
+  await coordinator.claim(token, 'fleet', async () => undefined)
+  const { store } = coordinator
+  const cluster = () => coordinator.header?.cluster ?? ''
+  await proposeManifest(coordinator, { store, clock, cluster }, manifest, 'user:ada')
+  assert.equal(coordinator.state, 'running')
+  const first = await instanceOf(coordinator, clock, 'one')
+  const deps: EnrolmentDeps = {
+    store,
+    clock,
+    cluster,
+    authority: () => coordinator.header?.authority ?? '',
+    secret: (name) => coordinator.secret(name),
+    manifest: async () => {
+      const current = await currentManifest(coordinator)
+      assert.ok(current)
+      return current.manifest
+    },
+    coordinators: [first.url],
+    identity: coordinator.identity.digest,
+  }
+  return {
+    coordinator,
+    store,
+    clock,
+    deps,
+    first,
+    invite: (uses = 1) =>
+      store.write((work) =>
+        createInvite(work, clock, { label: '', minutes: 60, uses }, 'user:ada'),
+      ),
+    [Symbol.asyncDispose]: async () => {
+      await first[Symbol.asyncDispose]()
+      await coordinator[Symbol.asyncDispose]()
+      await rm(directory, { recursive: true })
+    },
+  }
+}
+
+type World = Awaited<ReturnType<typeof world>>
+
+const idle: NodeReport = {
+  phase: 'enrolling',
+  generation: 1,
+  epoch: 0,
+  threshold: 0,
+  guardians: [],
+  wards: 0,
+  ways: [],
+  mapped: false,
+  network: 'mutual-tls',
+  services: {},
+  incidents: [],
+  lastErrors: [],
+  uptimeSeconds: 1,
+}
+const way = { keyslot: 1, purpose: 'automatic', label: 'holders', state: 'proven' } as const
+const proven: NodeReport = { ...idle, phase: 'open', ways: [way] }
+
+/** A node without a disk: its port, its keys, its session. */
+class TestNode implements AsyncDisposable {
+  readonly identity = p256()
+  readonly id = keyId(this.identity)
+  readonly got: Instruction[] = []
+  code = ''
+  enrolment: Enrolment | undefined
+  refuse: Error | undefined
+  report: NodeReport = idle
+  witnessed: Witness | undefined
+  session: AgentSession | undefined
+  state: SessionState | undefined
+  onInstruction: (frame: Instruction) => Promise<void> = async () => undefined
+  #port: EnrolmentPort | undefined
+  #waiting: ((state: SessionState) => void)[] = []
+
+  async openPort(header: 'none' | 'known' | 'foreign' = 'none'): Promise<this> {
+    this.#port = await openEnrolmentPort({
+      host: '127.0.0.1',
+      port: 0,
+      identity: this.identity,
+      card: {
+        node: this.id,
+        identity: pem(this.identity),
+        exchange: pem(p256()),
+        wireguard: '',
+        certificateRequest: await certificateRequest(this.identity),
+        ports: { peer: 9_998, wireguard: 51_820 },
+        device: { path: '/dev/sda', bytes: 1_000_000_000, header },
+      },
+      onCode: (code) => {
+        this.code = code
+      },
+      onEnrolment: async (enrolment) => {
+        if (this.refuse !== undefined) throw this.refuse
+        this.enrolment = enrolment
+      },
+    })
+    return this
+  }
+
+  get address(): string {
+    return `127.0.0.1:${this.#port?.port}`
+  }
+
+  async connect(...urls: string[]): Promise<this> {
+    const { enrolment } = this
+    assert.ok(enrolment)
+    this.session = connectSession({
+      urls: urls.length > 0 ? urls : enrolment.coordinators,
+      tls: pinnedTls(enrolment.coordinatorIdentity, {
+        own: { key: this.identity, certificate: enrolment.certificate },
+      }),
+      hello: () => ({
+        kind: 'hello',
+        node: this.id,
+        protocol: 1,
+        report: this.report,
+        ...(this.witnessed === undefined ? {} : { witnessed: this.witnessed }),
+      }),
+      onFrame: async (frame) => {
+        this.got.push(frame)
+        await this.onInstruction(frame)
+      },
+      onState: (state) => {
+        this.state = state
+        for (const waiting of this.#waiting.splice(0)) waiting(state)
+      },
+      clock: systemClock,
+      random: () => 0,
+      signal: new AbortController().signal,
+      backoff: { base: 20, most: 100 },
+    })
+    await this.until(({ kind }) => kind !== 'connecting')
+    return this
+  }
+
+  async until(wanted: (state: SessionState) => boolean): Promise<SessionState> {
+    for (let changes = 0; changes < 200; changes += 1) {
+      if (this.state !== undefined && wanted(this.state)) return this.state
+      await new Promise<SessionState>((resolve) => this.#waiting.push(resolve))
+    }
+    throw new Error('the session never came into the state that was waited for')
+  }
+
+  /** Reports and waits until the coordinator has taken the report in. */
+  async say(report: NodeReport): Promise<void> {
+    this.report = report
+    await this.session?.deliver({ kind: 'report', report })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.session?.[Symbol.asyncDispose]()
+    await this.#port?.[Symbol.asyncDispose]()
+  }
+}
+
+/** The same disk in another machine. */
+class CopyOf extends TestNode {
+  override readonly identity: KeyObject
+  override readonly id: string
+  constructor(original: TestNode) {
+    super()
+    this.identity = original.identity
+    this.id = original.id
+    this.enrolment = original.enrolment
+    this.report = original.report
+  }
+}
+
+const order = (node: TestNode, invite: string, name: string, genesis = true) => ({
+  invite,
+  address: node.address,
+  code: node.code,
+  name,
+  genesis,
+})
+
+/** A node that is in, connected and proven. */
+async function enrolled(here: World, name: string, ...urls: string[]): Promise<TestNode> {
+  const node = await new TestNode().openPort()
+  const { token } = await here.invite()
+  await enrolNode(here.deps, order(node, token, name), 'user:ada')
+  await node.connect(...urls)
+  await node.say(proven)
+  return node
+}
+
+const liveness = ({ clock, first }: World) => ({ now: clock.now(), silence: first.agents.silence })
+
+async function until(check: () => Promise<boolean> | boolean, what: string): Promise<void> {
+  for (let attempt = 0; attempt < 400; attempt += 1) {
+    if (await check()) return
+    await systemClock.sleep(10)
+  }
+  throw new Error(`never happened: ${what}`)
+}
+
+test('a node is enrolled only when its vault has been proven', async () => {
+  await using here = await world()
+  await using node = await new TestNode().openPort()
+  const { token } = await here.invite()
+  const begun = await enrolNode(here.deps, order(node, token, 'web-1'), 'user:ada')
+  assert.deepEqual([begun.node, begun.state], [node.id, 'sent'])
+  assert.equal(node.enrolment?.address, '10.88.0.2/16')
+  assert.equal(node.enrolment.holders?.threshold, 1)
+  const at = async () => (await getEnrolment(here.store.read, begun.enrolment)).state
+  await node.connect()
+  await until(async () => (await at()) === 'formatting', 'formatting')
+  await node.say({ ...idle, ways: [{ ...way, state: 'not_tried' }] })
+  assert.equal(await at(), 'proving')
+  await node.say({ ...proven, ways: [{ ...way, state: 'failed' }] })
+  assert.equal(await at(), 'proving')
+  assert.deepEqual(
+    (await listInvites(here.store.read)).map(({ used }) => used),
+    [0],
+  )
+  await node.say(proven)
+  assert.equal(await at(), 'enrolled')
+  assert.deepEqual(
+    (await listInvites(here.store.read)).map(({ used }) => used),
+    [1],
+  )
+  const shown = await getNode(here.store.read, node.id, liveness(here))
+  assert.deepEqual([shown.name, shown.phase, shown.connected], ['web-1', 'open', true])
+  // Half an hour later the address is still this node's.
+  here.clock.move(3_600_000)
+  await using other = await enrolled(here, 'web-2')
+  assert.equal(other.enrolment?.address, '10.88.0.3/16')
+  const log = await here.store.read.selectFrom('audit').selectAll().orderBy('sequence').execute()
+  assert.equal(verifyChain(log).intact, true)
+})
+
+test('of two enrolments that race on one invite exactly one wins, and the other node is untouched', async () => {
+  await using here = await world()
+  await using one = await new TestNode().openPort()
+  await using two = await new TestNode().openPort()
+  const { token } = await here.invite()
+  const outcomes = await Promise.allSettled([
+    enrolNode(here.deps, order(one, token, 'one'), 'user:ada'),
+    enrolNode(here.deps, order(two, token, 'two'), 'user:bob'),
+  ])
+  const lost = outcomes.filter((outcome) => outcome.status === 'rejected')
+  assert.deepEqual(
+    lost.map(({ reason }) => reason.code),
+    ['invite.used_up'],
+  )
+  assert.equal([one, two].filter(({ enrolment }) => enrolment !== undefined).length, 1)
+  const nodes = await here.store.read.selectFrom('nodes').select('name').execute()
+  assert.equal(nodes.length, 1)
+})
+
+test('whatever fails gives the invite, the name and the address back', async () => {
+  await using here = await world()
+  await using node = await new TestNode().openPort()
+  await using used = await new TestNode().openPort('foreign')
+  const { token } = await here.invite()
+  const attempt = (over: object) =>
+    enrolNode(here.deps, { ...order(node, token, 'web'), ...over }, 'user:ada')
+  await assert.rejects(attempt({ code: 'ABCD' }), { code: 'link.code_malformed' })
+  await assert.rejects(attempt({ code: 'ABCD-EFGH-JKMN-PQRS' }), {
+    code: 'link.enrolment_wrong_code',
+  })
+  await assert.rejects(attempt({ address: '127.0.0.1:1' }), { code: 'link.unreachable' })
+  await assert.rejects(attempt({ genesis: false }), { code: 'enrolment.genesis_needed' })
+  const foreign = order(used, token, 'web')
+  await assert.rejects(enrolNode(here.deps, foreign, 'user:ada'), { code: 'enrolment.disk_in_use' })
+  node.refuse = new Error('the disk is on fire')
+  await assert.rejects(attempt({}), { code: 'link.enrolment_refused' })
+  assert.deepEqual(await here.store.read.selectFrom('nodes').select('node').execute(), [])
+  assert.deepEqual(await here.store.read.selectFrom('leases').select('node').execute(), [])
+  node.refuse = undefined
+  assert.equal((await attempt({})).state, 'sent')
+  const failed = await here.store.read
+    .selectFrom('enrolments')
+    .select('code')
+    .where('state', '=', 'failed')
+    .execute()
+  assert.equal(failed.length, 5)
+})
+
+test('a node that goes back to the factory, or never comes, frees what it held', async () => {
+  await using here = await world()
+  const { token } = await here.invite(2)
+  await using gone = await new TestNode().openPort()
+  const begun = await enrolNode(here.deps, order(gone, token, 'gone'), 'user:ada')
+  await gone.connect()
+  gone.report = { ...idle, phase: 'factory', lastErrors: ['the disk has a foreign header'] }
+  gone.session?.deliver({ kind: 'report', report: gone.report }).catch(() => undefined)
+  await gone.until(
+    (state) => state.kind === 'waiting' && /removed|unknown/.test(state.cause.message),
+  )
+  const row = await getEnrolment(here.store.read, begun.enrolment)
+  assert.deepEqual([row.state, row.message], ['failed', 'the disk has a foreign header'])
+  await using silent = await new TestNode().openPort()
+  await enrolNode(here.deps, order(silent, token, 'silent'), 'user:ada')
+  assert.equal(await expireEnrolments(here.store, here.clock), 0)
+  here.clock.move(31 * 60_000)
+  assert.equal(await expireEnrolments(here.store, here.clock), 1)
+  assert.deepEqual(
+    (await listInvites(here.store.read)).map((each) => [each.used, each.reserved]),
+    [[0, 0]],
+  )
+  assert.deepEqual(await here.store.read.selectFrom('nodes').select('node').execute(), [])
+})
+
+test('a name or a node that is there already is refused', async () => {
+  await using here = await world()
+  await using node = await enrolled(here, 'web')
+  const { token } = await here.invite()
+  await using other = await new TestNode().openPort()
+  await assert.rejects(enrolNode(here.deps, order(other, token, 'web'), 'user:ada'), {
+    code: 'enrolment.name_taken',
+  })
+  await assert.rejects(enrolNode(here.deps, order(node, token, 'other'), 'user:ada'), {
+    code: 'enrolment.node_known',
+  })
+  assert.equal((await getNode(here.store.read, node.id, liveness(here))).name, 'web')
+})
+
+const statusOrder = { command: 'status', arguments: { deep: true } } as const
+const command = (here: World, node: TestNode) =>
+  here.store.write((work) =>
+    orderCommand(work, here.clock, node.id, statusOrder, { twoPersonRule: false }, 'user:ada'),
+  )
+
+test('a command arrives signed, and its output, progress and result come back', async () => {
+  await using here = await world()
+  await using node = await enrolled(here, 'web')
+  const { id } = await command(here, node)
+  await here.first.agents.look()
+  await until(() => node.got.some(({ kind }) => kind === 'command'), 'the command')
+  const frame = node.got.find((each) => each.kind === 'command')
+  assert.ok(frame && node.enrolment)
+  const key = createPublicKey(node.enrolment.commandKey)
+  checkCommand(key, { cluster: node.enrolment.cluster, node: node.id }, frame)
+  assert.deepEqual(
+    [frame.command, frame.arguments, frame.by],
+    ['status', { deep: true }, 'user:ada'],
+  )
+  await node.session?.send({ kind: 'progress', command: id, text: 'reading', done: 1, of: 2 })
+  await node.session?.send({ kind: 'output', command: id, text: 'all well\n' })
+  await node.session?.deliver({ kind: 'result', command: id, ok: true, data: { ways: 2 } })
+  const done = await getCommand(here.store.read, id)
+  assert.deepEqual(
+    [done.state, done.progress, done.output, done.result],
+    ['done', 'reading (1 of 2)', 'all well\n', { ways: 2 }],
+  )
+})
+
+test('a command given while the node is away waits for it, and is not sent twice in one session', async () => {
+  await using here = await world()
+  await using node = await enrolled(here, 'web')
+  await node.session?.[Symbol.asyncDispose]()
+  const { id } = await command(here, node)
+  await here.first.agents.look()
+  assert.equal((await getCommand(here.store.read, id)).state, 'waiting')
+  await node.connect()
+  await until(async () => (await getCommand(here.store.read, id)).state === 'sent', 'delivery')
+  await here.first.agents.look()
+  await here.first.agents.look()
+  assert.equal(node.got.filter(({ kind }) => kind === 'command').length, 1)
+})
+
+test('when an instance dies, its agents go on at another one and nothing is lost', async () => {
+  await using here = await world()
+  await using second = await instanceOf(here.coordinator, here.clock, 'two')
+  const node = await enrolled(here, 'web', here.first.url, second.url)
+  await using _node = node
+  const { id } = await command(here, node)
+  await here.first.agents.look()
+  await until(async () => (await getCommand(here.store.read, id)).state === 'sent', 'delivery')
+  here.first.cut()
+  const delivered = node.session?.deliver({ kind: 'result', command: id, ok: true })
+  await delivered
+  assert.equal((await getCommand(here.store.read, id)).state, 'done')
+  assert.equal(second.agents.holds(node.id), true)
+  await second.agents.look()
+  const row = await here.store.read.selectFrom('nodes').select('instance').executeTakeFirst()
+  assert.equal(row?.instance, 'two')
+})
+
+test('an unfinished command comes again after a reconnection, on any instance', async () => {
+  await using here = await world()
+  await using second = await instanceOf(here.coordinator, here.clock, 'two')
+  await using node = await enrolled(here, 'web', here.first.url, second.url)
+  const { id } = await command(here, node)
+  await here.first.agents.look()
+  await until(async () => (await getCommand(here.store.read, id)).state === 'sent', 'delivery')
+  here.first.cut()
+  await until(() => node.got.filter((each) => each.kind === 'command').length === 2, 'again')
+  await node.session?.deliver({ kind: 'result', command: id, ok: false, code: 'agent.busy' })
+  assert.deepEqual((await getCommand(here.store.read, id)).code, 'agent.busy')
+})
+
+test('heartbeats write nothing, and who was heard is written in one go', async () => {
+  await using here = await world()
+  await using node = await enrolled(here, 'web')
+  await here.first.agents.look()
+  await here.first.agents.writeHeard()
+  const written = async () => {
+    const result = await sql<{ n: number }>`select total_changes() as n`.execute(here.store.read)
+    return result.rows[0]?.n
+  }
+  const before = await written()
+  for (let sequence = 1; sequence <= 50; sequence += 1)
+    await node.session?.send({ kind: 'heartbeat', sequence })
+  await node.session?.deliver({ kind: 'heartbeat', sequence: 51 })
+  await here.first.agents.look()
+  assert.equal(await written(), before)
+  here.clock.move(60_000)
+  await node.session?.deliver({ kind: 'heartbeat', sequence: 52 })
+  await here.first.agents.writeHeard()
+  assert.equal(await written(), Number(before) + 1)
+  const shown = await getNode(here.store.read, node.id, liveness(here))
+  assert.equal(shown.connected, true)
+  here.clock.move(200_000)
+  assert.equal((await getNode(here.store.read, node.id, liveness(here))).connected, false)
+})
+
+test('a copied disk that shows up at another instance is noticed by the first', async () => {
+  await using here = await world()
+  await using second = await instanceOf(here.coordinator, here.clock, 'two')
+  await using node = await enrolled(here, 'web')
+  await here.first.agents.look()
+  await using copy = new CopyOf(node)
+  await copy.connect(second.url)
+  await second.agents.look()
+  here.clock.move(1_000)
+  await node.session?.deliver({ kind: 'heartbeat', sequence: 1 })
+  await here.first.agents.writeHeard()
+  await until(async () => {
+    const rows = await here.store.read.selectFrom('audit').select('data').execute()
+    return rows.some(({ data }) => data.includes('node.twin_seen'))
+  }, 'the alarm')
+})
+
+test('a removed node is sent away, and its certificate is worth nothing', async () => {
+  await using here = await world()
+  await using node = await enrolled(here, 'web')
+  const remove = () =>
+    here.store.write((work) => removeNode(work, here.clock, node.id, liveness(here), 'user:ada'))
+  await assert.rejects(remove(), { code: 'node.still_here' })
+  await node.say({ ...idle, phase: 'left' })
+  await here.first.agents.look()
+  await remove()
+  here.first.agents.dismiss(node.id, 'removed')
+  await node.until(
+    (state) => state.kind === 'waiting' && state.cause.message.includes('node_unknown'),
+  )
+})
+
+test('a freeze list reaches everybody, signed, with rising versions, and whoever comes later', async () => {
+  await using here = await world()
+  await using one = await enrolled(here, 'one')
+  await using two = await enrolled(here, 'two')
+  const freeze = async (node: TestNode, reason: string) => {
+    const signer = await here.first.agents.signer()
+    assert.ok(signer)
+    await here.store.write(async (work) => {
+      await freezeNode(work, here.clock, node.id, reason, 'user:ada')
+      await publishFreeze(work, signer.key, signer.cluster)
+      // The same list once more is not news.
+      assert.equal(await publishFreeze(work, signer.key, signer.cluster), false)
+    })
+    await here.first.agents.look()
+  }
+  await freeze(one, 'stolen')
+  await freeze(two, 'stolen too')
+  const lists = (node: TestNode) =>
+    node.got.filter((each) => each.kind === 'document').filter(({ name }) => name === 'freeze')
+  await until(() => lists(one).length === 2 && lists(two).length === 2, 'two lists each')
+  const [older, newer] = lists(one)
+  assert.ok(older && newer && one.enrolment && newer.version > older.version)
+  checkDocument(createPublicKey(one.enrolment.commandKey), newer)
+  const { frozen } = JSON.parse(newer.body)
+  assert.deepEqual(
+    frozen.map(({ node, reason }: { node: string; reason: string }) => [node, reason]).sort(),
+    [
+      [one.id, 'stolen'],
+      [two.id, 'stolen too'],
+    ].sort(),
+  )
+  await using late = await enrolled(here, 'late')
+  await until(() => lists(late).length === 1, 'the list for a late node')
+  assert.equal(lists(late)[0]?.version, newer.version)
+})
+
+test('guardians and wards are told of each other, and nobody else is', async () => {
+  await using here = await world()
+  await using ward = await enrolled(here, 'ward')
+  await using guardian = await enrolled(here, 'guardian')
+  await using other = await enrolled(here, 'other')
+  await ward.say({ ...proven, epoch: 1, threshold: 1, guardians: [guardian.id] })
+  await here.first.agents.look()
+  const peers = (node: TestNode) => {
+    const last = node.got
+      .filter((each) => each.kind === 'document')
+      .findLast(({ name }) => name === 'peers')
+    return last === undefined ? undefined : JSON.parse(last.body).peers
+  }
+  await until(() => peers(ward) !== undefined && peers(guardian) !== undefined, 'lists of peers')
+  const [toGuardian, toWard] = [peers(ward)[0], peers(guardian)[0]]
+  assert.deepEqual([toGuardian.node, toGuardian.relation], [guardian.id, 'guardian'])
+  assert.deepEqual([toGuardian.address, toGuardian.urls], ['10.88.0.3', ['https://127.0.0.1:9998']])
+  assert.deepEqual([toWard.node, toWard.relation], [ward.id, 'ward'])
+  assert.equal(peers(other), undefined)
+  await assert.rejects(
+    here.store.write((work) =>
+      removeNode(work, here.clock, guardian.id, { ...liveness(here), silence: -1 }, 'user:ada'),
+    ),
+    { code: 'node.guards_others' },
+  )
+})
+
+test('a proven later generation seals the coordinator, a claimed one does not', async () => {
+  await using here = await world()
+  await using node = await enrolled(here, 'web')
+  assert.ok(node.enrolment)
+  const { cluster } = node.enrolment
+  await node.session?.[Symbol.asyncDispose]()
+  node.witnessed = signGeneration(p256(), cluster, 9)
+  await node.connect()
+  await node.until(({ kind }) => kind === 'open')
+  assert.equal(here.coordinator.state, 'running')
+  await node.session?.[Symbol.asyncDispose]()
+  node.witnessed = signGeneration(here.coordinator.identity.key, cluster, 9)
+  await node.connect()
+  const state = await node.until(({ kind }) => kind === 'open')
+  assert.equal(state.kind === 'open' && state.welcome.state, 'recovery')
+  assert.equal(here.coordinator.reason, 'rollback_suspected')
+  const actions = await here.store.read.selectFrom('audit').select('action').execute()
+  const names = actions.map(({ action }) => action)
+  assert.ok(names.includes('node.witness_unproven'))
+  assert.ok(names.includes('coordinator.rollback_suspected'))
+})
+
+test('a sealed coordinator keeps its agents and holds commands back', async () => {
+  await using here = await world()
+  await using node = await enrolled(here, 'web')
+  here.coordinator.seal()
+  const { id } = await command(here, node)
+  await here.first.agents.look()
+  assert.equal(node.state?.kind, 'open')
+  assert.equal((await getCommand(here.store.read, id)).state, 'waiting')
+  assert.equal(
+    node.got.some(({ kind }) => kind === 'command'),
+    false,
+  )
+})
+
+test('a node that cries all the time does not fill the log', async () => {
+  await using here = await world()
+  await using node = await enrolled(here, 'web')
+  for (let count = 0; count < 60; count += 1)
+    await node.session?.deliver({ kind: 'incident', code: 'canary.touched', text: 'x', at: count })
+  const told = await here.store.read
+    .selectFrom('audit')
+    .select('subject')
+    .where('action', '=', 'node.incident')
+    .execute()
+  assert.equal(told.length, 30)
+})
