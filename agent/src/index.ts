@@ -1,0 +1,12 @@
+/**
+ * The agent: besides init the only process of a node that runs as root, so it carries little. Of
+ * other parts: base, crypto and seal for secrets and pins, vault for the volume, link for every
+ * connection, protocol for the words on them. Of libraries: ws (through link) and zod, because what
+ * comes from outside is checked before it is believed. No HTTP framework, no database, no logger.
+ */
+export { agentFault } from './faults.ts'
+export { type NodeKeys, publicKeys } from './identity.ts'
+export { due, type LifeEffect, type LifeEvent, type Step, step } from './life.ts'
+export type { GuardianSet, LifeState, Task } from './life-state.ts'
+export { type NodeDirectory, openNodeDirectory } from './node-directory.ts'
+export { SimulationFailure, type SimulationResult, simulate } from './simulator.ts'
