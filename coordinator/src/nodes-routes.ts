@@ -25,7 +25,8 @@ import type { Work } from './store.ts'
 // at once to those that this instance holds; other instances see it within a second.
 
 export interface NodeRoutesDeps extends ServerDeps {
-  agents: Agents
+  /** The agents of this instance; they start after the server that carries these routes. */
+  agents(): Agents
   /** `https://host:port` of every instance: what nodes connect to. */
   coordinators: readonly string[]
 }
@@ -63,9 +64,9 @@ function mountInvites(app: OpenAPIHono, deps: NodeRoutesDeps): void {
 }
 
 function mountRecords(app: OpenAPIHono, deps: NodeRoutesDeps): void {
-  const { coordinator, clock, agents } = deps
+  const { coordinator, clock } = deps
   const { store } = coordinator
-  const liveness = (): Liveness => ({ now: clock.now(), silence: agents.silence })
+  const liveness = (): Liveness => ({ now: clock.now(), silence: deps.agents().silence })
   mount(app, deps, nodeRoutes.list, async () => ({
     nodes: await listNodes(store.read, liveness()),
   }))
@@ -87,20 +88,20 @@ function mountRecords(app: OpenAPIHono, deps: NodeRoutesDeps): void {
   mount(app, deps, nodeRoutes.remove, async ({ params, caller }) => {
     const node = params.node ?? ''
     await withFreezeList(deps, (work) => removeNode(work, clock, node, liveness(), actor(caller)))
-    agents.dismiss(node, 'the node was removed')
+    deps.agents().dismiss(node, 'the node was removed')
     return { done: true as const }
   })
 }
 
 function mountCommands(app: OpenAPIHono, deps: NodeRoutesDeps): void {
-  const { coordinator, clock, agents } = deps
+  const { coordinator, clock } = deps
   const { store } = coordinator
   mount(app, deps, nodeRoutes.command, async ({ params, body, caller }) => {
     const { twoPersonRule } = await manifestOf(coordinator)
     const command = await store.write((work) =>
       orderCommand(work, clock, params.node ?? '', body, { twoPersonRule }, actor(caller)),
     )
-    await agents.look()
+    await deps.agents().look()
     return command
   })
   mount(app, deps, nodeRoutes.commands, async ({ params }) => {
@@ -114,7 +115,7 @@ function mountCommands(app: OpenAPIHono, deps: NodeRoutesDeps): void {
     const command = await store.write((work) =>
       approveCommand(work, clock, params.id ?? '', actor(caller)),
     )
-    await agents.look()
+    await deps.agents().look()
     return command
   })
 }
@@ -124,12 +125,12 @@ async function withFreezeList(
   { agents, coordinator }: NodeRoutesDeps,
   change: (work: Work) => Promise<void>,
 ): Promise<void> {
-  const signer = await agents.signer()
+  const signer = await agents().signer()
   await coordinator.store.write(async (work) => {
     await change(work)
     if (signer !== undefined) await publishFreeze(work, signer.key, signer.cluster)
   })
-  await agents.look()
+  await agents().look()
 }
 
 /** Publishes what agents need of the manifest in force; nothing when they have it already. */
