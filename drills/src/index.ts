@@ -1,3 +1,4 @@
+export { drills, runDrill } from './catalogue.ts'
 export type { Drill, DrillContext, DrillResult } from './drill.ts'
 export { drillsFault } from './faults.ts'
 export type * from './fleet.ts'
