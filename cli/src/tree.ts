@@ -1,6 +1,8 @@
 import type { CommandSpec } from './command.ts'
 import { keyserverCommand } from './keyserver-commands.ts'
 import { sealCommands } from './seal-commands.ts'
+import { vaultCommand } from './vault-commands.ts'
+import { holderCommand, recoverCommand } from './vault-recovery-commands.ts'
 
 /** Every command of `holdfast`. */
 export const commandTree: CommandSpec = {
@@ -17,5 +19,5 @@ export const commandTree: CommandSpec = {
     },
     { says: 'what every exit code means', run: 'holdfast help exit-codes' },
   ],
-  children: [...sealCommands, keyserverCommand],
+  children: [...sealCommands, keyserverCommand, vaultCommand, recoverCommand, holderCommand],
 }
