@@ -11,7 +11,12 @@ export {
 export type { HeaderFacts, KeyslotIdentity } from './header-format.ts'
 export type { Permission } from './header-judge.ts'
 export { allHeaderRecords, type HeaderRecord, headerRecord, noteExport } from './header-record.ts'
-export { type Restored, type RestoreOptions, restoreHeader, resumeRestore } from './header-restore.ts'
+export {
+  type Restored,
+  type RestoreOptions,
+  restoreHeader,
+  resumeRestore,
+} from './header-restore.ts'
 export {
   destroyStaleBackups,
   keepBackups,
