@@ -82,7 +82,15 @@ for (const name of curveNames) {
           assert.ok(remainder >= 0n && remainder < curve.p && (value - remainder) % curve.p === 0n)
           if (remainder !== 0n) assert.equal((invert(value, curve.p) * remainder) % curve.p, 1n)
         }),
+        { numRuns: 300 },
       )
+      const bits = Array.from({ length: curve.size * 8 }, (_, bit) => 1n << BigInt(bit))
+      for (const value of bits.flatMap((power) => [power - 1n, power, power + 1n])) {
+        for (const near of [value, curve.p - value, curve.p / (value + 1n)]) {
+          if (modulo(near, curve.p) === 0n) continue
+          assert.equal(modulo(invert(near, curve.p) * near, curve.p), 1n, `${near}`)
+        }
+      }
       assert.throws(() => invert(curve.p, curve.p), { code: 'crypto.point_invalid' })
     })
 

@@ -12,6 +12,9 @@ import {
   type Curve,
   type CurveName,
   curveOf,
+  decodePoint,
+  type EncodedPoint,
+  encodePoint,
   isOnCurve,
   negate,
   type Point,
@@ -34,6 +37,8 @@ export interface ExchangeKey extends Disposable {
   readonly curve: Curve
   /** s * point. The point must be on the curve. @throws Fault crypto.point_invalid */
   multiply(point: Point): Point
+  /** The same on points as they travel. @throws Fault crypto.point_invalid */
+  multiplyEncoded(point: EncodedPoint): EncodedPoint
 }
 
 /** Prepares a private key for repeated exchanges. @throws Fault crypto.jwk_malformed */
@@ -70,12 +75,12 @@ function checked(point: Point, curve: Curve): Point {
 
 function wasmKey(curve: Curve, scalar: Secret): ExchangeKey {
   const multiplier = p521Multiplier(scalar.reveal())
+  const multiplyEncoded = ({ x, y }: EncodedPoint) => multiplier.multiply(x, y)
   return {
     curve,
-    multiply: (point) => {
-      const result = multiplier.multiply(toBytes(point.x, curve.size), toBytes(point.y, curve.size))
-      return checked({ x: toNumber(result.x), y: toNumber(result.y) }, curve)
-    },
+    multiplyEncoded,
+    // Checked by the core, and here once more by arithmetic that shares nothing with it.
+    multiply: (point) => checked(decodePoint(multiplyEncoded(encodePoint(point, curve))), curve),
     [Symbol.dispose]: () => multiplier.dispose(),
   }
 }
@@ -89,15 +94,18 @@ function opensslKey(curve: Curve, scalar: Secret, point: Point): ExchangeKey {
   using next = Secret.take(plusOne(scalar.reveal()))
   const following = privateKey(curve, next, publicPoint(curve, next.reveal()))
   const importPoint = pointImporter(own, curve)
+  const multiplyEncoded = (point: EncodedPoint): EncodedPoint => {
+    const publicKey = importPoint(point)
+    using a = Secret.take(diffieHellman({ privateKey: own, publicKey }))
+    using b = Secret.take(diffieHellman({ privateKey: following, publicKey }))
+    const x = toNumber(a.reveal())
+    const y = recoverY(decodePoint(point), x, toNumber(b.reveal()), curve)
+    return encodePoint(checked({ x, y }, curve), curve)
+  }
   return {
     curve,
-    multiply: (other) => {
-      const publicKey = importPoint(other)
-      using a = Secret.take(diffieHellman({ privateKey: own, publicKey }))
-      using b = Secret.take(diffieHellman({ privateKey: following, publicKey }))
-      const x = toNumber(a.reveal())
-      return checked({ x, y: recoverY(other, x, toNumber(b.reveal()), curve) }, curve)
-    },
+    multiplyEncoded,
+    multiply: (point) => decodePoint(multiplyEncoded(encodePoint(point, curve))),
     [Symbol.dispose]: () => undefined,
   }
 }
@@ -138,11 +146,11 @@ function privateKey(curve: Curve, scalar: Secret, point: Point): KeyObject {
  * Imports points as PEM text: for anything but a string Node throws and catches up to four errors
  * inside `createPublicKey` before it looks at the key, which costs more than the import.
  */
-function pointImporter(key: KeyObject, curve: Curve): (point: Point) => KeyObject {
+function pointImporter(key: KeyObject, curve: Curve): (point: EncodedPoint) => KeyObject {
   const spki = createPublicKey(key).export({ type: 'spki', format: 'der' })
   const head = spki.subarray(0, spki.length - 2 * curve.size) // ends with 0x04: uncompressed
   return ({ x, y }) => {
-    const der = Buffer.concat([head, toBytes(x, curve.size), toBytes(y, curve.size)])
+    const der = Buffer.concat([head, x, y])
     return createPublicKey(
       `-----BEGIN PUBLIC KEY-----\n${der.toString('base64')}\n-----END PUBLIC KEY-----\n`,
     )
