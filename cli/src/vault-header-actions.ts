@@ -1,4 +1,4 @@
-import { basename } from 'node:path'
+import { basename, resolve } from 'node:path'
 import { isFault } from '@holdfast/base'
 import {
   allHeaderRecords,
@@ -12,6 +12,7 @@ import {
   restoreHeader,
   resumeRestore,
   staleBackups,
+  unfinishedPanics,
   type VaultDeps,
   type VolumeRef,
 } from '@holdfast/vault'
@@ -138,8 +139,10 @@ export async function uuidFrom(input: Input, deps: VaultDeps): Promise<string> {
   } catch (error) {
     if (!isFault(error)) throw error
     const records = await allHeaderRecords(deps.stateDirectory)
-    const here = records.filter(({ device }) => device === volume.device)
-    if (here.length === 1 && here[0] !== undefined) return here[0].uuid
+    const wipes = await unfinishedPanics(deps.stateDirectory)
+    const here = [...records, ...wipes].filter(({ device }) => device === resolve(volume.device))
+    const [first, ...others] = new Set(here.map(({ uuid }) => uuid))
+    if (first !== undefined && others.length === 0) return first
     throw cliFault('cli.usage', `${volume.device} does not say which volume it is`, {
       cause: error,
       hint: `name it: --uuid UUID; the ones known here: ls ${deps.stateDirectory}/vaults`,

@@ -11,6 +11,7 @@ import {
   type Secret,
 } from '@holdfast/base'
 import { vaultFault } from './faults.ts'
+import { luks1Fault, readLuks1 } from './luks1.ts'
 import { type Metadata, parseMetadata } from './metadata.ts'
 
 // Every call of cryptsetup(8) that Holdfast makes. Secrets travel on standard input, a second one
@@ -93,9 +94,7 @@ export async function readMetadata(volume: VolumeRef): Promise<Metadata> {
   const result = await run('cryptsetup', args, { accept: [0, 1, 4] })
   if (result.code === 0) return parseMetadata(result.stdout.toString('utf8'), volume.device)
   if ((await luksType(volume)) === 'luks1') {
-    throw vaultFault('vault.luks1', `${volume.device} has a LUKS1 header`, {
-      hint: `back up the header, then run: cryptsetup convert --type luks2 ${volume.device}`,
-    })
+    throw luks1Fault(await readLuks1(headerPath(volume)), headerPath(volume))
   }
   throw vaultFault('vault.not_luks', `${volume.device} has no readable LUKS header`, {
     hint: 'check the path, or restore the header from a backup',

@@ -40,5 +40,5 @@ export {
   resumePanic,
 } from './panic.ts'
 export type { PanicPlan } from './panic-plan.ts'
-export { type PanicLevel, panicLevels, type Receipt } from './panic-record.ts'
+export { type PanicLevel, panicLevels, type Receipt, unfinishedPanics } from './panic-record.ts'
 export { fateOf, readReceipts, type StoredReceipt } from './receipt.ts'

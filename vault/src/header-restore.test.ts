@@ -195,7 +195,7 @@ test('property: only the device’s own header is accepted, and no removed slot 
     fc
       .record({
         generation: fc.integer({ min: 1, max: 9 }),
-        device: fc.constantFrom('/dev/a', '/dev/b'),
+        device: fc.constantFrom('/dev/disk/by-id/a', '/dev/disk/by-id/b', '/dev/sdb1'),
       })
       .map((rest) => ({
         ...base,
@@ -211,7 +211,7 @@ test('property: only the device’s own header is accepted, and no removed slot 
       })),
   )
   const evidence: fc.Arbitrary<Evidence> = fc.record({
-    device: fc.constant('/dev/a'),
+    device: fc.constantFrom('/dev/disk/by-id/a', '/dev/sdb1'),
     deviceSize: fc.constantFrom(facts.deviceSize, 1),
     live: fc.option(header, { nil: undefined }),
     remains: fc.array(uuid, { maxLength: 2 }),
@@ -241,7 +241,7 @@ test('property: only the device’s own header is accepted, and no removed slot 
         found.live !== undefined ||
         allowed.expected !== undefined ||
         found.remains.includes(facts.uuid) ||
-        found.known?.device === '/dev/a'
+        (found.known?.device === found.device && found.device !== '/dev/sdb1')
       assert.ok(named, 'accepted without evidence')
       const newest = found.live ?? found.known
       const back = facts.keyslots.filter((slot) => newest && !newest.keyslots.includes(slot))

@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import {
   DurableRecord,
   ensureDirectory,
@@ -133,8 +133,8 @@ async function prepare(
   await writeDurable(imagePath(deps, facts.uuid, 'undo'), undo.reveal())
   await writeDurable(imagePath(deps, facts.uuid, 'redo'), redo.reveal())
   const journal: Journal = {
-    ...{ v: 1, uuid: facts.uuid, device: volume.device, phase: 'writing', ...rest },
-    ...(volume.header === undefined ? {} : { header: volume.header }),
+    ...{ v: 1, uuid: facts.uuid, device: resolve(volume.device), phase: 'writing', ...rest },
+    ...(volume.header === undefined ? {} : { header: resolve(volume.header) }),
     undoDigest: digestOf(undo.reveal()),
     redoDigest: digestOf(redo.reveal()),
   }

@@ -1,5 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises'
-import { basename, join, relative } from 'node:path'
+import { basename, join, relative, resolve } from 'node:path'
 import { isFault, readBounded } from '@holdfast/base'
 import { jweLimit } from '@holdfast/crypto'
 import { inspect, type Pins } from '@holdfast/seal'
@@ -50,8 +50,8 @@ export async function gatherPanicFacts(
   const fresh = freshBackup(list, found, known)
   return {
     uuid: id,
-    device: volume.device,
-    ...(volume.header === undefined ? {} : { header: volume.header }),
+    device: resolve(volume.device),
+    ...(volume.header === undefined ? {} : { header: resolve(volume.header) }),
     deviceMapper: await hasDeviceMapper(),
     mappings: await mappingsOf(id),
     keyslots: found?.keyslots.length,

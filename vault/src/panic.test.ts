@@ -20,7 +20,7 @@ import {
   resumePanic,
 } from './panic.ts'
 import { type PanicFacts, planDigest, planPanic } from './panic-plan.ts'
-import { panicDirectory, panicJournal } from './panic-record.ts'
+import { panicDirectory, panicJournal, unfinishedPanics } from './panic-record.ts'
 import { fateOf, readReceipts } from './receipt.ts'
 import { vaultDirectory } from './state.ts'
 import { filesBelow } from './wipe.ts'
@@ -209,7 +209,10 @@ test('a step that fails does not keep the others, and the receipt waits for it',
   assert.deepEqual((await listBackups(bench.state, uuid)).backups, [])
   assert.equal((await readReceipts(bench.state, uuid)).length, 0)
   await assert.rejects(restoreHeader(deps, { device: volume.device }, backup), isFault)
-  assert.notEqual(await journal.read(), undefined)
+  assert.deepEqual(
+    (await unfinishedPanics(bench.state)).map((wipe) => [wipe.uuid, wipe.device]),
+    [[uuid, volume.device]],
+  )
   const receipt = await resumePanic(deps, uuid, true)
   assert.ok(receipt?.receipt.unreachable.some(({ what }) => what.includes('overwrite_header')))
   assert.equal(await journal.read(), undefined)
