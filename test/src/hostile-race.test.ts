@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { type Clock, isFault, Secret } from '@holdfast/base'
+import { type Clock, isFault, run, Secret } from '@holdfast/base'
 import {
   createPins,
   type OpenEvent,
@@ -227,27 +227,26 @@ describe('retrying for ever', () => {
     assert.ok(clock.waits.every((wait) => Number.isFinite(wait) && wait >= 0))
   })
 
-  test('a finished opening leaves no timer that keeps the process alive', async () => {
-    await using away = await server((_request, socket) => {
-      socket.destroy()
+  test('an abort ends the process, whatever wait a server asked for', async () => {
+    await using busy = await server((_request, socket) => {
+      socket.write(reply(503, '', 'Retry-After: 60'))
     })
-    const form = await sealed(away.policy)
-    const stop = new AbortController()
-    let retrying = () => {}
-    const waiting = new Promise<void>((resolve) => {
-      retrying = resolve
-    })
-    const opening = open(pins, form, {
-      retry: true,
-      signal: stop.signal,
-      onEvent: ({ state }) => {
-        if (state === 'retrying') retrying()
-      },
-    })
-    await waiting
-    stop.abort(new Error('enough'))
-    await assert.rejects(opening, { message: 'enough' })
-    const timers = process.getActiveResourcesInfo().filter((name) => name === 'Timeout')
-    assert.deepEqual(timers, [])
+    const script = `
+      import { createPins, open } from '@holdfast/seal'
+      const stop = new AbortController()
+      const onEvent = ({ state, wait }) => {
+        if (state !== 'retrying') return
+        console.log(wait)
+        stop.abort(new Error('enough'))
+      }
+      const options = { retry: true, signal: stop.signal, onEvent }
+      await open(createPins(), process.argv[1], options).catch((error) => {
+        console.log(error.message)
+      })`
+    const form = await sealed(busy.policy)
+    const words = ['--input-type=module', '-e', script, form]
+    const options = { timeout: 20_000, cwd: import.meta.dirname }
+    const { stdout } = await run(process.execPath, words, options)
+    assert.equal(stdout.toString(), '60000\nenough\n')
   })
 })

@@ -31,12 +31,15 @@ function randomPoint(crv: CurveName): Point {
   return { x: toNumber(encoded.subarray(1, 1 + size)), y: toNumber(encoded.subarray(1 + size)) }
 }
 
-/** The first `count` points by x coordinate: nearly all bytes of x are zero. */
+/**
+ * The first `count` points by x coordinate: nearly all bytes of x are zero. Not x = 0 itself, which
+ * tangd takes but cannot print: it answers 400 when that is the result.
+ */
 function tinyPoints(crv: CurveName, count: number): Point[] {
   const { Point: OraclePoint } = oracles[crv]
   const { size } = curveOf(crv)
   const found: Point[] = []
-  for (let x = 0; found.length < count; x += 1) {
+  for (let x = 1; found.length < count; x += 1) {
     const encoded = Buffer.alloc(size + 1)
     encoded[0] = 2 + (x & 1)
     encoded.writeUInt16BE(x, size - 1)
@@ -75,6 +78,7 @@ async function pipelined(tang: Tangd, requests: readonly string[]): Promise<stri
   let text = ''
   for await (const chunk of socket) {
     text += String(chunk)
+    if (/^HTTP\/1\.1 [^2]/.test(text)) throw new Error(`tangd refused: ${text.slice(0, 40)}`)
     for (;;) {
       const head = /^HTTP\/1\.1 200 OK\r\n.*?Content-Length: (\d+)\r\n\r\n/is.exec(text)
       const end = head === null ? Number.POSITIVE_INFINITY : head[0].length + Number(head[1])
@@ -116,7 +120,7 @@ describe('our multiplication and tangd agree', () => {
       await using tang = await startTangd({ exchange: crv, signing: 'P-256' })
       const jwk = (await tang.keys()).find((key) => key.key_ops?.includes('deriveKey'))
       assert.ok(jwk)
-      await compare(tang, jwk, [...tinyPoints(crv, 20), ...paddedPoints(crv, 3)])
+      await compare(tang, jwk, [...tinyPoints(crv, 20), ...paddedPoints(crv, 2)])
     })
 
     test(`scalars of ${crv} that are sparse, small, large or begin with zeros`, async () => {
