@@ -1,7 +1,12 @@
+import { backupPassphrase } from './backup-passphrase.ts'
 import type { Drill, DrillContext, DrillResult } from './drill.ts'
+import { enrolDegraded, enrolOffline } from './enrolment.ts'
+import { keyExposure } from './key-exposure.ts'
+import { keysCarriedToSite } from './keys-carried.ts'
 import { nodeStolen } from './node-stolen.ts'
 import { plannedOutage } from './planned-outage.ts'
 import { drillNamed, perform } from './runner.ts'
+import { sharedSetLost, sharedSetMemberKilled } from './shared-set.ts'
 import { technicianRemoteSite } from './technician.ts'
 import { unplannedOutage } from './unplanned-outage.ts'
 
@@ -11,6 +16,13 @@ export const drills: readonly Drill[] = [
   plannedOutage,
   unplannedOutage,
   technicianRemoteSite,
+  keysCarriedToSite,
+  backupPassphrase,
+  sharedSetMemberKilled,
+  sharedSetLost,
+  enrolDegraded,
+  enrolOffline,
+  keyExposure,
 ]
 
 /** Runs one drill by name. @throws Fault drills.unknown */
