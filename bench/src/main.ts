@@ -6,13 +6,20 @@ import { parseArgs } from 'node:util'
 import type { BenchContext } from './bench.ts'
 import { benchKeyServer } from './keyserver-bench.ts'
 import { describeMachine } from './machine.ts'
+import { benchOpen, benchStartup } from './open-bench.ts'
 import { asMarkdown, asTable } from './report.ts'
 import type { BenchResult } from './result.ts'
+import { benchStorm } from './storm-bench.ts'
 
 // npm run bench -- NAME [--json] [--write] [--rounds N] [--seconds S] [--tangd-fork PROGRAM]
 // NAME is `all` or the beginning of a result's name, such as `keyserver` or `open/tang1`.
 
-const benches = { keyserver: benchKeyServer }
+const benches = {
+  keyserver: benchKeyServer,
+  open: benchOpen,
+  startup: benchStartup,
+  storm: benchStorm,
+}
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
