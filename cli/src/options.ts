@@ -108,3 +108,14 @@ export const keyslotOption: OptionSpec = {
   flags: '--keyslot <NUMBER>',
   says: 'the keyslot, 0 to 31, as holdfast vault list shows it',
 }
+
+/** Options that every command has. */
+export const commonOptions: readonly OptionSpec[] = [
+  { flags: '--json', says: 'print one JSON object or array on standard output' },
+  { flags: '--unattended', says: 'ask nobody anything, even when a terminal is there' },
+  {
+    flags: '--state-dir <DIR>',
+    says: 'where records, proofs and journals are kept; default /var/lib/holdfast for root, else ~/.local/state/holdfast',
+    completes: 'directory',
+  },
+]

@@ -39,6 +39,7 @@ export async function runCommand(
     const common = commonOf(request)
     json = common.json
     const context: Context = {
+      tree,
       json,
       unattended: common.unattended,
       streams,

@@ -1,7 +1,8 @@
+import { join, resolve } from 'node:path'
 import { Secret } from '@holdfast/base'
 import { formatPolicy, type Policy, parsePolicy } from '@holdfast/seal'
 import { keepBackups, listVault, type VaultDeps, type VolumeRef } from '@holdfast/vault'
-import type { Context } from './command.ts'
+import type { Context, Settings } from './command.ts'
 import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'
 import { pinsFrom } from './pins.ts'
@@ -10,9 +11,9 @@ import { readInput, readSecretText } from './streams.ts'
 
 /** The volume that a command line names. */
 export function volumeFrom(input: Input): VolumeRef {
-  const device = input.requiredWord(0, 'DEVICE')
+  const device = resolve(input.requiredWord(0, 'DEVICE'))
   const header = input.text('header')
-  return header === undefined ? { device } : { device, header }
+  return header === undefined ? { device } : { device, header: resolve(header) }
 }
 
 /** What every vault operation needs, with header backups after each change where one is possible. */
@@ -22,7 +23,7 @@ export async function vaultDepsFrom(input: Input, context: Context): Promise<Vau
   const deps: VaultDeps = {
     pins,
     clock,
-    stateDirectory: settings.stateDirectory,
+    stateDirectory: stateDirectoryOf(input, settings),
     actor: settings.actor,
   }
   if (input.flag('without-backup')) return deps
@@ -38,6 +39,14 @@ export async function vaultDepsFrom(input: Input, context: Context): Promise<Vau
       )
     },
   }
+}
+
+/** A volume of the local fleet is remembered in the fleet's own state, unless --state-dir says else. */
+function stateDirectoryOf(input: Input, settings: Settings): string {
+  const fleet = join(settings.runtimeDirectory, 'fleet')
+  const device = input.word(0)
+  const inside = device !== undefined && resolve(device).startsWith(`${fleet}/`)
+  return inside && !input.has('state-dir') ? join(fleet, 'state') : settings.stateDirectory
 }
 
 /** The policy of a volume's recovery slot: its holders keep the header backups too. */
