@@ -88,7 +88,9 @@ const imports = sources
 test('a part uses only parts before it', () => {
   const upward = imports.filter(({ file, target }) => {
     const own = order.indexOf(partOf(file) as (typeof order)[number])
-    const used = order.indexOf(target.replace('@holdfast/', '') as (typeof order)[number])
+    const used = order.indexOf(
+      packageOf(target).replace('@holdfast/', '') as (typeof order)[number],
+    )
     return target.startsWith('@holdfast/') && own !== -1 && (used === -1 || used >= own)
   })
   none(

@@ -176,7 +176,7 @@ test('killed after any effect of a restore, the directory is refused until the r
   await using _ = directory
   const sealed = await back(path, output)
   const wanted = (await readDirectory(path)).keys.map(({ file }) => file)
-  const url = (name: string) => pathToFileURL(join(import.meta.dirname, name)).href
+  const url = pathToFileURL(join(import.meta.dirname, 'restore.ts')).href
   for (let stop = 1; ; stop += 1) {
     const target = join(directory.path, `restored-${stop}`)
     const script = `
@@ -184,7 +184,7 @@ test('killed after any effect of a restore, the directory is refused until the r
       import { readFile } from 'node:fs/promises'
       import { Secret } from '@holdfast/base'
       import { createPins } from '@holdfast/seal'
-      import { restore } from '${url('restore.ts')}'
+      const { restore } = await import(process.argv[1])
       let effects = 0
       subscribe('holdfast:effect', () => {
         effects += 1
@@ -193,7 +193,7 @@ test('killed after any effect of a restore, the directory is refused until the r
       const passphrase = () => Promise.resolve(Secret.copy(${JSON.stringify(passphrase)}))
       const sealed = await readFile(${JSON.stringify(output)}, 'utf8')
       await restore({ directory: ${JSON.stringify(target)}, pins: createPins({ passphrase }), sealed })`
-    const { code } = await run(process.execPath, ['--input-type=module', '-e', script], {
+    const { code } = await run(process.execPath, ['--input-type=module', '-e', script, url], {
       accept: [0, 137],
       cwd: import.meta.dirname,
     })

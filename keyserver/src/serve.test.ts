@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { chmod, readdir, rename, rm, stat, unlink, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { isFault, run } from '@holdfast/base'
 import { curveNames } from '@holdfast/crypto'
@@ -360,7 +360,7 @@ test('the process prints its port, serves, and ends cleanly on a signal', async 
   assert.equal(statusOf(await exchange(server.port, get('/adv'))), 200)
   await server[Symbol.asyncDispose]()
   await assert.rejects(exchange(server.port, get('/adv')))
-  await assert.rejects(stat(server.adminSocket))
+  await assert.rejects(stat(dirname(server.adminSocket)))
   assert.deepEqual(server.lines, [])
   await assert.rejects(startProcess(['--directory', directory.path]), /keyserver\.directory_empty/)
 })
