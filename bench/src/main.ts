@@ -3,10 +3,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { isFault, messageOf } from '@holdfast/base'
 import type { BenchContext } from './bench.ts'
 import { benchKeyServer } from './keyserver-bench.ts'
 import { describeMachine } from './machine.ts'
 import { benchOpen, benchStartup } from './open-bench.ts'
+import { benchRekey } from './rekey-bench.ts'
 import { asMarkdown, asTable } from './report.ts'
 import type { BenchResult } from './result.ts'
 import { benchStorm } from './storm-bench.ts'
@@ -19,6 +21,7 @@ const benches = {
   open: benchOpen,
   startup: benchStartup,
   storm: benchStorm,
+  rekey: benchRekey,
 }
 
 const { values, positionals } = parseArgs({
@@ -35,11 +38,17 @@ const { values, positionals } = parseArgs({
 const [wanted = 'all'] = positionals
 const selects = (name: string): boolean => wanted === 'all' || name.startsWith(wanted)
 
+function positive(name: 'rounds' | 'seconds'): number {
+  const value = Number(values[name])
+  if (value > 0 && Number.isFinite(value)) return value
+  throw new Error(`--${name} must be a number above 0`)
+}
+
 async function main(): Promise<void> {
   await using cleanup = new AsyncDisposableStack()
   const context: BenchContext = {
-    rounds: Number(values.rounds),
-    seconds: Number(values.seconds),
+    rounds: Math.ceil(positive('rounds')),
+    seconds: positive('seconds'),
     tangdFork: values['tangd-fork'],
     selects,
     folder: async () => {
@@ -54,7 +63,11 @@ async function main(): Promise<void> {
   for (const [name, bench] of Object.entries(benches)) {
     if (selects(name) || wanted.startsWith(name)) results.push(...(await bench(context)))
   }
-  if (results.length === 0) throw new Error(`no bench is named ${wanted}`)
+  if (results.length === 0) {
+    throw new Error(
+      `no bench is named ${wanted}; there are all, ${Object.keys(benches).join(', ')}`,
+    )
+  }
   process.stdout.write(
     values.json ? `${JSON.stringify({ machine, results })}\n` : asTable(machine, results),
   )
@@ -64,4 +77,10 @@ async function main(): Promise<void> {
   }
 }
 
-await main()
+try {
+  await main()
+} catch (error) {
+  const hint = isFault(error) && error.hint !== undefined ? `\nhint: ${error.hint}` : ''
+  process.stderr.write(`error: ${messageOf(error)}${hint}\n`)
+  process.exitCode = 1
+}
