@@ -53,6 +53,16 @@ export function exchangeKey(jwk: EcPrivateJwk): ExchangeKey {
   if (point.x !== stated.x || point.y !== stated.y) {
     throw cryptoFault('crypto.jwk_malformed', 'the private key does not belong to its public key')
   }
+  return prepared(curve, scalar, point)
+}
+
+/** The same for a key made in this process a moment ago: that its halves belong together is known. */
+function ownKey(jwk: EcPrivateJwk): ExchangeKey {
+  using scalar = Secret.take(scalarBytes(jwk.d))
+  return prepared(curveOf(jwk.crv), scalar, pointOf(jwk))
+}
+
+function prepared(curve: Curve, scalar: Secret, point: Point): ExchangeKey {
   return curve.name === 'P-521' ? wasmKey(curve, scalar) : opensslKey(curve, scalar, point)
 }
 
@@ -196,7 +206,7 @@ export function blind(epk: EcPublicJwk, serverKey: EcPublicJwk): Blinded {
         throw cryptoFault('crypto.point_invalid', `the reply is on ${reply.crv}, not ${curve.name}`)
       }
       const answer = pointOf(reply)
-      using key = exchangeKey(ephemeral)
+      using key = ownKey(ephemeral)
       const mask = key.multiply(pointOf(serverKey))
       return Secret.take(toBytes(addPoints(answer, negate(mask, curve), curve).x, curve.size))
     },
