@@ -45,6 +45,7 @@ function positive(name: 'rounds' | 'seconds'): number {
 }
 
 async function main(): Promise<void> {
+  if (values.write && wanted !== 'all') throw new Error('--write needs all: it replaces RESULTS.md')
   await using cleanup = new AsyncDisposableStack()
   const context: BenchContext = {
     rounds: Math.ceil(positive('rounds')),
