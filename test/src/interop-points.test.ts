@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net'
 import { describe, test } from 'node:test'
 import { parseJson } from '@holdfast/base'
 import {
+  addPoints,
   type CurveName,
   curveNames,
   curveOf,
@@ -29,6 +30,15 @@ function randomPoint(crv: CurveName): Point {
   const { openssl, size } = curveOf(crv)
   const encoded = createECDH(openssl).generateKeys() // 4, x, y
   return { x: toNumber(encoded.subarray(1, 1 + size)), y: toNumber(encoded.subarray(1 + size)) }
+}
+
+/** Sums of random points: as good as random, and cheaper than a key each. */
+function randomPoints(crv: CurveName, count: number): Point[] {
+  const pool = Array.from({ length: 64 }, () => randomPoint(crv))
+  const sums = pool.flatMap((a, index) =>
+    pool.slice(index + 1).map((b) => addPoints(a, b, curveOf(crv))),
+  )
+  return sums.slice(-count)
 }
 
 /**
@@ -94,26 +104,30 @@ async function pipelined(tang: Tangd, requests: readonly string[]): Promise<stri
 async function compare(tang: Tangd, jwk: EcPrivateJwk, points: readonly Point[]): Promise<void> {
   const kid = thumbprint(jwk)
   const requests = points.map((point) => requestOf(tang, kid, jwk.crv, point))
-  const bodies = await pipelined(tang, requests)
-  assert.equal(bodies.length, points.length)
+  const asked = pipelined(tang, requests)
   using key = exchangeKey(jwk)
+  const ours: Point[] = []
+  for (const point of points) {
+    ours.push(key.multiply(point))
+    await new Promise((resolve) => setImmediate(resolve)) // tangd works meanwhile
+  }
+  const bodies = await asked
+  assert.equal(bodies.length, points.length)
   points.forEach((point, index) => {
     const theirs = pointOf(parseEcPublicJwk(parseJson(bodies[index] ?? '', 'the reply'), 'reply'))
-    assert.deepEqual(key.multiply(point), theirs, `${jwk.crv} ${jwk.d} * ${point.x}`)
+    assert.deepEqual(ours[index], theirs, `${jwk.crv} ${jwk.d} * ${point.x}`)
   })
 }
 
 describe('our multiplication and tangd agree', () => {
   for (const crv of curveNames) {
-    test(`1000 random points of ${crv}`, { concurrency: false }, async () => {
+    test(`1000 random points of ${crv}`, async () => {
       await using tang = await startTangd({ exchange: crv, signing: 'P-256' })
       const jwk = (await tang.keys()).find((key) => key.key_ops?.includes('deriveKey'))
       assert.ok(jwk)
-      await compare(
-        tang,
-        jwk,
-        Array.from({ length: 1000 }, () => randomPoint(crv)),
-      )
+      const points = randomPoints(crv, 1000)
+      assert.equal(new Set(points.map(({ x }) => x)).size, 1000)
+      await compare(tang, jwk, points)
     })
 
     test(`points of ${crv} with leading zero bytes`, async () => {
