@@ -1,11 +1,15 @@
 import { backupPassphrase } from './backup-passphrase.ts'
 import type { Drill, DrillContext, DrillResult } from './drill.ts'
 import { enrolDegraded, enrolOffline } from './enrolment.ts'
+import { fiveRegions } from './five-regions.ts'
+import { headerDestroyed } from './header-destroyed.ts'
 import { keyExposure } from './key-exposure.ts'
 import { keysCarriedToSite } from './keys-carried.ts'
 import { nodeStolen } from './node-stolen.ts'
+import { panicLevels } from './panic-levels.ts'
 import { plannedOutage } from './planned-outage.ts'
 import { drillNamed, perform } from './runner.ts'
+import { serverRebuilt } from './server-rebuilt.ts'
 import { sharedSetLost, sharedSetMemberKilled } from './shared-set.ts'
 import { technicianRemoteSite } from './technician.ts'
 import { unplannedOutage } from './unplanned-outage.ts'
@@ -22,7 +26,11 @@ export const drills: readonly Drill[] = [
   sharedSetLost,
   enrolDegraded,
   enrolOffline,
+  fiveRegions,
+  serverRebuilt,
   keyExposure,
+  headerDestroyed,
+  panicLevels,
 ]
 
 /** Runs one drill by name. @throws Fault drills.unknown */

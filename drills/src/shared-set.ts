@@ -27,44 +27,55 @@ export const sharedSetMemberKilled: Drill = {
     const before = { ...balancer.served }
     timeline.note('power returns to the rack: all machines boot', { machines: stormSize })
     const storm = Array.from({ length: stormSize }, () => new Waiting(stage, machine, node))
-    const opened = await killInMidStorm(stage, storm, members)
+    await killInMidStorm(stage, storm, balancer, members)
     const results = await Promise.allSettled(storm.map((one) => one.opened))
     const failed = results.filter(({ status }) => status === 'rejected').length
     const retries = storm.reduce((sum, one) => sum + one.retries, 0)
-    const facts = { before: opened, failed, retries, connections: balancer.served }
+    const facts = { failed, retries, connections: balancer.served }
     timeline.proves(`all ${stormSize} machines open, none fails`, failed === 0, facts)
     const shared = members.every(({ port }) => (balancer.served[port] ?? 0) > (before[port] ?? 0))
     timeline.proves('both members had served the storm', shared)
   },
 }
 
-/** Kills one member once a third of the storm is over; says how many had opened by then. */
+/** Kills one member once a third of the storm is over, with a request in its hands. */
 async function killInMidStorm(
-  { timeline }: Stage,
+  { timeline, signal }: Stage,
   storm: readonly Waiting[],
+  balancer: Balancer,
   [victim]: readonly ServerProcess[],
-): Promise<number> {
-  let opened = 0
-  const { promise: third, resolve } = Promise.withResolvers<void>()
-  for (const one of storm) {
-    void one.opened.then(
-      () => {
-        opened += 1
-        if (opened >= storm.length / 3) resolve()
-      },
-      () => resolve(),
-    )
-  }
-  await third
-  const { pid } = victim ?? {}
-  await victim?.kill()
+): Promise<void> {
+  if (victim === undefined) throw new Error('a server that was set is there')
+  await opened(storm, storm.length / 3, signal)
+  await balancer.handed(victim.port)
+  const { pid } = victim
+  const requests = balancer.inFlight(victim.port)
+  const killed = victim.kill()
   const waiting = storm.filter((one) => one.isWaiting).length
-  timeline.proves('a member is killed while machines are still booting', waiting > 0, {
+  timeline.proves('a member is killed in the middle of an answer', requests > 0, {
     pid,
-    opened,
+    requests,
     waiting,
   })
-  return opened
+  await killed
+}
+
+/** Waits until this many machines are open. */
+async function opened(
+  storm: readonly Waiting[],
+  wanted: number,
+  signal: AbortSignal,
+): Promise<void> {
+  let count = 0
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  for (const one of storm) {
+    one.opened.then(() => {
+      count += 1
+      if (count >= wanted) resolve()
+    }, reject)
+  }
+  signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  await promise
 }
 
 /** All members of a set are away for a while: what is bound elsewhere as well still opens. */
