@@ -65,6 +65,19 @@ test('recoveries are byte-identical to tangd, for every key, curve and thumbprin
   }
 })
 
+for (const crv of curveNames) {
+  test(`1000 random points on ${crv} give what tangd gives`, async () => {
+    const { kid } = keyOf('exchange', crv, false)
+    const isDone = (text: string) => text.split('HTTP/1.1 200').length > 50 && text.endsWith('"}')
+    for (let round = 0; round < 20; round += 1) {
+      const requests = Array.from({ length: 50 }, () => post(`/rec/${kid}`, blindedPoint(crv)))
+      const ours = await exchange(servers.ours, requests.join(''), isDone)
+      assert.equal(ours.split('HTTP/1.1 200').length, 51)
+      assert.equal(ours, await exchange(servers.tangd, requests.join(''), isDone))
+    }
+  })
+}
+
 const exc = keyOf('exchange', 'P-521', false)
 const point = JSON.parse(blindedPoint('P-521'))
 const text = (change: object) => JSON.stringify({ ...point, ...change })

@@ -18,14 +18,15 @@ export interface Request {
 }
 
 export type Parsed =
-  | { kind: 'more'; expectsContinue: boolean }
+  /** Incomplete; it is no use to ask again before `need` bytes are there. */
+  | { kind: 'more'; need: number; expectsContinue: boolean }
   | { kind: 'request'; request: Request }
   /** Reply with the status, or with nothing when it is 0, and close. */
   | { kind: 'broken'; status: 0 | 400 | 413 | 414 | 431 }
 
 const requestLine = /^([A-Z]{1,20}) ([!-~]+) HTTP\/1\.([01])$/
 const headerLine = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*$/
-const more: Parsed = { kind: 'more', expectsContinue: false }
+const more: Parsed = { kind: 'more', need: 0, expectsContinue: false }
 const empty = new Uint8Array(0)
 
 const broken = (status: 0 | 400 | 413 | 414 | 431): Parsed => ({ kind: 'broken', status })
@@ -49,7 +50,9 @@ export function parseRequest(input: Buffer): Parsed {
     ? readChunks(input, bodyStart)
     : readLength(input, bodyStart, headers.length)
   if ('status' in body) return broken(body.status)
-  if (body.bytes === undefined) return { kind: 'more', expectsContinue: headers.expectsContinue }
+  if (body.bytes === undefined) {
+    return { kind: 'more', need: body.end, expectsContinue: headers.expectsContinue }
+  }
   const keepAlive = minor === '1' ? !headers.close : headers.keepAlive && !headers.close
   return {
     kind: 'request',
@@ -129,6 +132,7 @@ function readHeaders(lines: readonly string[]): Headers | undefined {
   return headers
 }
 
+/** Without bytes it is unfinished, and `end` says how much is needed at least. */
 type Body = { bytes: Uint8Array | undefined; end: number } | { status: 400 | 413 }
 
 const unfinished: Body = { bytes: undefined, end: 0 }
@@ -136,7 +140,7 @@ const unfinished: Body = { bytes: undefined, end: 0 }
 function readLength(input: Buffer, start: number, length: number): Body {
   if (length >= bodyLimit) return { status: 413 }
   const end = start + length
-  if (input.length < end) return unfinished
+  if (input.length < end) return { bytes: undefined, end }
   return { bytes: length === 0 ? empty : input.subarray(start, end), end }
 }
 
@@ -157,7 +161,7 @@ function readChunks(input: Buffer, start: number): Body {
     if (total >= bodyLimit) return { status: 413 }
     at = lineEnd + 2
     if (length === 0) break
-    if (input.length < at + length + 2) return unfinished
+    if (input.length < at + length + 2) return { bytes: undefined, end: at + length + 2 }
     if (input[at + length] !== 13 || input[at + length + 1] !== 10) return { status: 400 }
     parts.push(input.subarray(at, at + length))
     at += length + 2

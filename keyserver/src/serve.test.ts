@@ -246,6 +246,30 @@ test('pipelined requests are answered in order, each whole', async () => {
   )
 })
 
+test('thousands of requests in one packet are answered without running out of stack', async () => {
+  await using server = await serveScratch({ limits: { rate: 0 } })
+  const count = 20_000
+  const text = await exchange(
+    server.port,
+    'GET / HTTP/1.1\r\n\r\n'.repeat(count),
+    (reply) => reply.length >= count * 'HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n'.length,
+  )
+  assert.equal(text.split('HTTP/1.1 404').length - 1, count)
+})
+
+test('a request that drips in byte by byte is answered like any other', async () => {
+  await using server = await serveScratch()
+  const kid = (await server.keys()).find((each) => each.use === 'exchange')?.kid
+  const request = post(`/rec/${kid}`, blindedPoint('P-256'))
+  const whole = await exchange(server.port, request)
+  const script =
+    'exec 3<>/dev/tcp/127.0.0.1/$1; while IFS= read -r -n1 -d "" c; do printf "%s" "$c" >&3; done; timeout 5 cat <&3'
+  const { stdout } = await run('bash', ['-c', script, 'bash', String(server.port)], {
+    input: request.replace('\r\n', '\r\nConnection: close\r\n'),
+  })
+  assert.equal(stdout.toString(), whole)
+})
+
 test('a client that half-closes gets its answer, and one that wants to close is closed', async () => {
   await using server = await serveScratch()
   const kid = (await server.keys()).find((each) => each.use === 'exchange')?.kid
