@@ -57,38 +57,55 @@ describe('after a kill at any external call or durable write', () => {
     return volume
   }
 
+  type Order = Pick<CrashOrder, 'operation' | 'keyslot'> & { policy?: CrashOrder['policy'] }
+
   /** Kills at 1, 2, 3 ... until the operation completes; `check` sees the wreck each time. */
   async function everyKill(
     from: VolumeRef,
-    order: Pick<CrashOrder, 'operation' | 'keyslot'> & { policy?: CrashOrder['policy'] },
+    order: Order,
     check: (volume: VolumeRef, killed: boolean) => Promise<void>,
   ): Promise<number> {
-    const stateDirectory = bench.deps.stateDirectory
-    const device = join(bench.path, 'crashing.img')
     for (let killAt = 1; killAt < mostEffects; killAt += 1) {
-      await run('cp', ['--sparse=always', from.device, device])
-      await rm(stateDirectory, { recursive: true, force: true })
-      const state = from.device.replace(/\.img$/, '.state')
-      await cp(state, stateDirectory, { recursive: true }).catch(() => undefined)
-      const policy = formatPolicy(tangPolicy(servers.slice(0, 1)))
-      const full: CrashOrder = {
-        policy,
-        ...order,
-        device,
-        stateDirectory,
-        recovery,
-        passphrase,
-        killAt,
-      }
-      const result = await run(process.execPath, ['--input-type=module', '--eval', script], {
-        input: JSON.stringify(full),
-        accept: [0, 137],
-        environment: { NODE_COMPILE_CACHE: join(bench.path, 'compiled') },
-      })
-      await check({ device }, result.code === 137)
-      if (result.code === 0) return killAt - 1
+      const { volume, killed } = await killedAt(from, order, killAt)
+      await check(volume, killed)
+      if (!killed) return killAt - 1
     }
     throw new Error(`${order.operation} did not complete within ${mostEffects} effects`)
+  }
+
+  /** Runs the operation on a copy of the template and kills it there. */
+  async function killedAt(from: VolumeRef, order: Order, killAt: number) {
+    const stateDirectory = bench.deps.stateDirectory
+    const device = join(bench.path, 'crashing.img')
+    await run('cp', ['--sparse=always', from.device, device])
+    await rm(stateDirectory, { recursive: true, force: true })
+    const state = from.device.replace(/\.img$/, '.state')
+    await cp(state, stateDirectory, { recursive: true }).catch(() => undefined)
+    const policy = formatPolicy(tangPolicy(servers.slice(0, 1)))
+    const given = { device, stateDirectory, recovery, passphrase, killAt }
+    const full: CrashOrder = { policy, ...order, ...given }
+    const result = await run(process.execPath, ['--input-type=module', '--eval', script], {
+      input: JSON.stringify(full),
+      accept: [0, 137],
+      environment: { NODE_COMPILE_CACHE: join(bench.path, 'compiled') },
+    })
+    return { volume: { device }, killed: result.code === 137 }
+  }
+
+  /** The wreck of an operation at its first kill that looks as wanted, kept as a template. */
+  async function wreck(name: string, from: VolumeRef, order: Order, wanted: RegExp) {
+    const device = join(bench.path, `${name}.img`)
+    for (let killAt = 1; killAt < mostEffects; killAt += 1) {
+      const { volume, killed } = await killedAt(from, order, killAt)
+      assert.ok(killed, 'no kill left such a wreck')
+      const { slots, unfinished } = await listVault(bench.deps, volume)
+      const seen = slots.map(({ keyslot, purpose }) => `${keyslot} ${purpose}`).join(', ')
+      if (unfinished === undefined || !wanted.test(seen)) continue
+      await run('cp', ['--sparse=always', volume.device, device])
+      await cp(bench.deps.stateDirectory, join(bench.path, `${name}.state`), { recursive: true })
+      return { device }
+    }
+    throw new Error('no such wreck')
   }
 
   /** Something opens right after the kill; after resuming nothing is left over. */
@@ -158,6 +175,24 @@ describe('after a kill at any external call or durable write', () => {
       ends.add((await settled(volume)).join(', '))
     })
     assert.deepEqual([...ends].sort(), ['0 unknown, 1 automatic', '0 unknown, 2 automatic'])
+  })
+
+  it('resuming can be interrupted too, before the commit and after it', async () => {
+    const from = await template('again', bound)
+    const order = { operation: 'regen', keyslot: 1 } as const
+    const wrecks = {
+      slot: [/^0 unknown, 1 automatic, 2 unknown$/, '0 unknown, 1 automatic'],
+      token: [/^0 unknown, 1 automatic, 2 automatic$/, '0 unknown, 1 automatic'],
+      detached: [/^0 unknown, 1 unknown, 2 automatic$/, '0 unknown, 2 automatic'],
+    } as const
+    for (const [name, [wanted, end]] of Object.entries(wrecks)) {
+      const left = await wreck(name, from, order, wanted)
+      const kills = await everyKill(left, { operation: 'resume', keyslot: 0 }, async (volume) => {
+        await opensUnattended(volume)
+        assert.equal((await settled(volume)).join(', '), end)
+      })
+      assert.ok(kills > 3, `${kills} effects were interrupted`)
+    }
   })
 
   it('edit leaves the old or the new policy', async () => {
@@ -251,7 +286,7 @@ describe('after a kill at any external call or durable write', () => {
 
   it('create can be run again and formats nothing twice once it is ready', async () => {
     const blank = await bench.image('blank.img')
-    const options = { automatic: tangPolicy(servers, 2), ownerDerivation: cheap }
+    const options = { automatic: tangPolicy(servers.slice(0, 1)), ownerDerivation: cheap }
     const ends = new Set<string>()
     await everyKill(blank, { operation: 'create', keyslot: 0 }, async (volume, killed) => {
       const owner = Secret.copy(passphrase)
