@@ -149,6 +149,32 @@ test('resuming a restore, killed after every effect, still ends restored', async
   assert.equal(await opens(), true)
 })
 
+test('an interrupted restore is not started over, and damaged files of it put the old bytes back', async () => {
+  await load('begun')
+  await assert.rejects(restoreHeader(bench.deps(), volume, backup), {
+    code: 'vault.unfinished_change',
+  })
+  const folder = join(vaultDirectory(bench.state, uuid), 'restore')
+  await writeFile(join(folder, 'redo.img'), 'damaged')
+  await assert.rejects(resumeRestore(bench.deps(), uuid), { code: 'vault.backup_malformed' })
+  assert.equal(
+    await fileDigest(volume.device),
+    await fileDigest(join(bench.folder, 'destroyed.saved')),
+  )
+  await restoreHeader(bench.deps(2), volume, backup)
+  await load('begun')
+  await writeFile(join(folder, 'redo.img'), 'damaged')
+  await writeFile(join(folder, 'undo.img'), 'damaged')
+  await assert.rejects(resumeRestore(bench.deps(), uuid), (error) => {
+    assert.ok(isFault(error, 'vault.backup_malformed'))
+    assert.match(error.hint ?? '', /remove .*restore /)
+    return true
+  })
+  await rm(folder, { recursive: true })
+  await restoreHeader(bench.deps(2), volume, backup)
+  assert.equal(await opens(), true)
+})
+
 test('backing up after a rekey, killed after every effect, ends with one backup and none stale', async (t) => {
   await load('bound')
   await killSlot(volume, 2)

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { copyFile, readdir, rename, rm, truncate } from 'node:fs/promises'
+import { copyFile, readdir, rename, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { type Fault, isFault, run } from '@holdfast/base'
@@ -65,6 +65,13 @@ test('a header under zeros or noise comes back with two holders, and opens', asy
     const left = await readdir(join(bench.state, 'vaults', backup.facts.uuid, 'restore'))
     assert.deepEqual(left, [])
   }
+})
+
+test('what a stopped write left of an image is destroyed', async () => {
+  const folder = join(bench.state, 'vaults', backup.facts.uuid, 'restore')
+  await writeFile(join(folder, '.tmp-undo.img-0123456789ab'), 'LUKS')
+  assert.equal(await resumeRestore(bench.deps(), backup.facts.uuid), undefined)
+  assert.deepEqual(await readdir(folder), [])
 })
 
 test('one holder is not enough, and nothing is touched', async () => {
