@@ -130,7 +130,7 @@ const panicCommand: CommandSpec = {
   arguments: [{ ...deviceArgument, optional: true }],
   options: [
     ...volumeOptions,
-    { flags: '--level <LEVEL>', says: '1, 2 or 3', choices: ['1', '2', '3'] },
+    { flags: '--level <LEVEL>', says: 'how far it goes, see above', choices: ['1', '2', '3'] },
     { flags: '--dry-run', says: 'only show the plan; nothing is prepared' },
     { flags: '--code <CODE>', says: 'the code of the prepared wipe: do it' },
     {
