@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { copyFile, readdir, rename, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { type Fault, isFault, run } from '@holdfast/base'
+import { type Fault, isFault, run, Secret } from '@holdfast/base'
 import { createPins, parsePolicy } from '@holdfast/seal'
 import fc from 'fast-check'
 import { killSlot, readUuid, removeToken, testPassphrase, type VolumeRef } from './cryptsetup.ts'
@@ -62,6 +62,9 @@ test('a header under zeros or noise comes back with two holders, and opens', asy
     assert.equal(header.facts.digest, backup.facts.digest)
     using secret = passphrase()
     assert.equal(await testPassphrase(volume, secret, 0), true)
+    const theirs = await run('clevis', ['luks', 'pass', '-d', volume.device, '-s', '2'])
+    using opened = Secret.take(theirs.stdout)
+    assert.equal(await testPassphrase(volume, opened, 2), true)
     const left = await readdir(join(bench.state, 'vaults', backup.facts.uuid, 'restore'))
     assert.deepEqual(left, [])
   }
