@@ -404,6 +404,23 @@ test('the process prints its port, serves, and ends cleanly on a signal', async 
   await assert.rejects(startProcess(['--directory', directory.path]), /keyserver\.directory_empty/)
 })
 
+test('an abort ends the server, also one that comes while it starts', async () => {
+  await using directory = await scratch()
+  await initialise(directory.path, { curve: 'P-256' })
+  const options = { directory: directory.path, port: 0, log: silentLog }
+  const early = new AbortController()
+  const starting = serve(options, early.signal)
+  early.abort()
+  const first = await starting
+  await assert.rejects(exchange(first.port, get('/adv')))
+  const late = new AbortController()
+  const second = await serve(options, late.signal)
+  assert.equal(statusOf(await exchange(second.port, get('/adv'))), 200)
+  late.abort()
+  await second[Symbol.asyncDispose]()
+  await assert.rejects(exchange(second.port, get('/adv')))
+})
+
 test('self-test and proof run on every curve when a server starts', async () => {
   await using directory = await scratch()
   for (const crv of curveNames) await writeKey(directory.path, makeKey('exchange', crv))

@@ -87,6 +87,7 @@ export async function serve(options: ServeOptions, signal?: AbortSignal): Promis
   const running = cleanup.move()
   const stop = once(() => running.disposeAsync())
   signal?.addEventListener('abort', () => void stop(), { once: true })
+  if (signal?.aborted === true) await stop() // while it was starting
   return { port: front.port, adminSocket, administration, [Symbol.asyncDispose]: stop }
 }
 
