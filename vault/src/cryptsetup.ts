@@ -111,15 +111,23 @@ export async function readUuid(volume: VolumeRef): Promise<string> {
   throw vaultFault('vault.not_luks', `${volume.device} has no readable LUKS header`)
 }
 
-/** Adds `added` to a keyslot; `existing` is any passphrase that opens the volume already. */
+/**
+ * Adds `added` to a keyslot; `existing` opens the volume already. Naming its keyslot saves trying it
+ * on others, each of which may cost a whole Argon2id run.
+ */
 export async function addKey(
   volume: VolumeRef,
   keyslot: number,
   existing: Secret,
   added: Secret,
   derivation: KeyDerivation,
+  existingKeyslot?: number,
 ): Promise<void> {
-  const args = ['--key-slot', `${keyslot}`, ...derivationArguments(derivation), '--key-file', '-']
+  const slots =
+    existingKeyslot === undefined
+      ? ['--key-slot', `${keyslot}`]
+      : ['--key-slot', `${existingKeyslot}`, '--new-key-slot', `${keyslot}`]
+  const args = [...slots, ...derivationArguments(derivation), '--key-file', '-']
   await call(volume, 'luksAddKey', args, { input: existing, after: [added] })
 }
 
@@ -204,13 +212,15 @@ export async function openMapping(
   volume: VolumeRef,
   name: string,
   passphrase: Secret,
+  keyslot?: number,
 ): Promise<string> {
   if (!(await hasDeviceMapper())) {
     throw vaultFault('vault.device_mapper_absent', 'this kernel has no device-mapper', {
       hint: 'load the module: modprobe dm_mod',
     })
   }
-  await call(volume, 'open', ['--key-file', '-'], { input: passphrase, after: [name] })
+  const slot = keyslot === undefined ? [] : ['--key-slot', `${keyslot}`]
+  await call(volume, 'open', [...slot, '--key-file', '-'], { input: passphrase, after: [name] })
   return `/dev/mapper/${name}`
 }
 

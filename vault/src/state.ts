@@ -175,7 +175,8 @@ export async function writeProofs(
   fresh: readonly Proof[],
 ): Promise<void> {
   const before = await readProofs(vault, metadata)
-  const merged = fresh.map((proof) => {
+  const living = fresh.filter(({ keyslot, salt }) => metadata.keyslots.get(keyslot)?.salt === salt)
+  const merged = living.map((proof) => {
     const old = before.find((candidate) => isSame(candidate, proof))
     const provenAt = proof.state === 'proven' ? proof.at : old?.provenAt
     return { ...proof, ...(provenAt === undefined ? {} : { provenAt }) }
