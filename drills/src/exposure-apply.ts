@@ -70,7 +70,7 @@ export async function respondToExposure(work: ExposureWork): Promise<ExposureRep
   await markAndRotate(work, plan, tell)
   await rekeyAll(work, plan, exposedIn(servers), tell)
   const { verified, left } = await verifyAll(work, plan, exposedIn(servers))
-  tell('every volume that was rekeyed opens by new keys alone', { verified })
+  tell('volumes that hold no exposed key open', { verified, left })
   // What could not be rekeyed after all is in the same case as what could not be reached.
   const failed = volumes.map((one) =>
     left.includes(one.name) ? { ...one, reachable: false } : one,
@@ -96,7 +96,9 @@ async function exposedKeys(
   const exposed = marked.length > 0 ? marked : keys.filter(({ state }) => state !== 'retired')
   return {
     name,
-    keys: exposed.map(({ kid, state }) => ({ kid, state, marked: marked.length > 0 })),
+    keys: exposed.map(({ kid, prefix, state }) => {
+      return { kid, prefix, state, marked: marked.length > 0 }
+    }),
   }
 }
 
@@ -134,8 +136,10 @@ async function markAndRotate(
       tell('keys are marked as compromised', { server: step.server, keys: step.keys })
     }
     if (step.do === 'rotate') {
-      const { created } = await serverOf(work, step.server).administration.rotate()
-      tell('keys are rotated', { server: step.server, created: created.map(({ kid }) => kid) })
+      const { server, prefix } = step
+      const { administration } = serverOf(work, server)
+      const { created } = await administration.rotate(prefix === '' ? {} : { prefix })
+      tell('keys are rotated', { server, prefix, created: created.map(({ kid }) => kid) })
     }
   }
 }
@@ -162,19 +166,25 @@ async function rekeyAll(
   })
 }
 
-/** Pins every policy to the signing keys that the servers have now. */
+/**
+ * Pins every policy to the signing keys that the servers have now. Prefixes of a server are signed for
+ * by the same keys.
+ */
 async function toNewKeys({ servers }: ExposureWork): Promise<(policy: Policy) => Policy> {
-  const trusted = new Map<string, string>()
+  const trusted: { base: string; thp: string }[] = []
   for (const { url, administration } of servers) {
     const { keys } = await administration.list()
     const signing = keys.find(({ use, state }) => use === 'signing' && state === 'advertised')
-    if (signing !== undefined) trusted.set(url, signing.kid)
+    if (signing !== undefined) trusted.push({ base: url.replace(/\/+$/, ''), thp: signing.kid })
   }
   return (policy) =>
     mapPins(policy, (pin) => {
       const url = String(pin.config.url)
-      const thp = pin.pin === 'tang' ? trusted.get(url) : undefined
-      return thp === undefined ? pin : { ...pin, config: { url, thp } }
+      const found = trusted.find(
+        ({ base }) => url.replace(/\/+$/, '') === base || url.startsWith(`${base}/p/`),
+      )
+      if (pin.pin !== 'tang' || found === undefined) return pin
+      return { ...pin, config: { url, thp: found.thp } }
     })
 }
 

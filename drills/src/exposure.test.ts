@@ -5,7 +5,10 @@ import fc from 'fast-check'
 import { type ExposedServer, type ExposedVolume, marginOf, planExposure } from './exposure.ts'
 
 function server(name: string, kids: readonly string[]): ExposedServer {
-  return { name, keys: kids.map((kid) => ({ kid, state: 'advertised', marked: false })) }
+  return {
+    name,
+    keys: kids.map((kid) => ({ kid, prefix: '', state: 'advertised', marked: false })),
+  }
 }
 
 function tang(kid: string): Inspection {
@@ -105,8 +108,8 @@ describe('the plan after key material was exposed', () => {
   })
 
   it('repeats nothing that an earlier run has done', () => {
-    const rotated = { kid: 'a', state: 'hidden', marked: true } as const
-    const gone = { kid: 'b', state: 'retired', marked: true } as const
+    const rotated = { kid: 'a', prefix: '', state: 'hidden', marked: true } as const
+    const gone = { kid: 'b', prefix: '', state: 'retired', marked: true } as const
     const moved = volume('v', true, 1, ['new'])
     const steps = (keys: ExposedServer['keys']) =>
       planExposure([{ name: 's', keys }], [moved]).steps

@@ -10,6 +10,8 @@ export interface ExposedServer {
   /** Every exposed key, signing and exchange, hidden ones included, as it is now. */
   keys: readonly {
     kid: string
+    /** The prefix it belongs to; empty for the main set. */
+    prefix: string
     state: 'advertised' | 'hidden' | 'retired'
     /** Already marked as compromised by an earlier run of this plan. */
     marked: boolean
@@ -31,7 +33,7 @@ export interface ExposedVolume {
 
 export type ExposureStep =
   | { do: 'mark_compromised'; server: string; keys: readonly string[] }
-  | { do: 'rotate'; server: string }
+  | { do: 'rotate'; server: string; prefix: string }
   | { do: 'rekey'; volume: string; keyslot: number }
   | { do: 'verify'; volume: string }
   | { do: 'destroy'; server: string; keys: readonly string[] }
@@ -76,9 +78,11 @@ export function planExposure(
           ? []
           : [{ do: 'mark_compromised', server: name, keys: unmarked }]
       }),
-      ...servers
-        .filter(({ keys }) => keys.some(({ state }) => state === 'advertised'))
-        .map(({ name }): ExposureStep => ({ do: 'rotate', server: name })),
+      ...servers.flatMap(({ name, keys }): ExposureStep[] => {
+        const advertised = keys.filter(({ state }) => state === 'advertised')
+        const prefixes = [...new Set(advertised.map(({ prefix }) => prefix))]
+        return prefixes.map((prefix) => ({ do: 'rotate', server: name, prefix }))
+      }),
       ...rekeyed.flatMap(({ volume, keyslots }): ExposureStep[] => [
         ...keyslots.map((keyslot): ExposureStep => {
           return { do: 'rekey', volume: volume.name, keyslot }

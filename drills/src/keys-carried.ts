@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { run } from '@holdfast/base'
+import { ensureDirectory, run } from '@holdfast/base'
 import { parsePolicy } from '@holdfast/seal'
 import type { Drill, Stage } from './drill.ts'
 import { respondToExposure } from './exposure-apply.ts'
@@ -21,7 +21,7 @@ export const keysCarriedToSite: Drill = {
     const atSite = await makeOwned(stage, machine, 'at-site', policy)
     const elsewhere = await makeOwned(stage, machine, 'elsewhere', policy)
     const before = await copyDisk(atSite, join(directory, 'copy-from-before.img'))
-    await run('mkdir', ['-m', '700', join(directory, 'bag')])
+    await ensureDirectory(join(directory, 'bag'))
     await run('cp', ['-a', '--', server.directory, join(directory, 'bag', 'keys')])
     timeline.note('the keys are carried to the site', { from: server.name })
     await withCarriedServer(stage, server, async () => {
