@@ -17,6 +17,7 @@ import { type Misbehaviour, reply, startHostile } from './lib/hostile-server.ts'
 import { honest, lying, makeKeys, spoilt, startHonest } from './lib/own-server.ts'
 
 const plaintextText = 'the plaintext'
+const silent: Misbehaviour = () => undefined
 const pins = createPins()
 const keys = makeKeys()
 const tang = (url: string, thp = keys.thp) => parsePolicy('tang', { url, thp })
@@ -254,6 +255,20 @@ describe('a server that is broken on the wire', () => {
       await deaf.idle()
     })
   }
+
+  test('a body over the bound ends at the bound, however long there would be time', async () => {
+    await using server = await startHostile(
+      spoilt(keys, broken['sends a body without end'] ?? silent),
+    )
+    const patient = createPins({ fetch: createFetch({ total: 600_000 }) })
+    const sealed = await sealTo(server.url)
+    const error = await refused(
+      open(patient, sealed, { timeout: 600_000 }),
+      'seal.server_reply_invalid',
+    )
+    assert.match(error.message, /sent more than 65536 bytes/)
+    await server.idle()
+  })
 
   test('nobody listens', async () => {
     const server = await startHonest(keys)
