@@ -82,6 +82,7 @@ class Tools {
   readonly #environment: Readonly<Record<string, string>>
   /** Without a resource manager in between, each tool leaves its objects and sessions in the TPM's few places. */
   readonly #unmanaged: boolean
+  #last: Promise<unknown> = Promise.resolve()
 
   constructor(tcti: string | undefined) {
     this.#unmanaged = /^(swtpm|mssim|device:\/dev\/tpm\d)/.test(tcti ?? '')
@@ -189,7 +190,15 @@ class Tools {
     }
   }
 
+  /** One at a time where flushing would take the objects of another operation away. */
   async #inDirectory<T>(work: (folder: string) => Promise<T>): Promise<T> {
+    if (!this.#unmanaged) return await this.#inOwnDirectory(work)
+    const turn = this.#last.then(() => this.#inOwnDirectory(work))
+    this.#last = turn.catch(() => undefined)
+    return await turn
+  }
+
+  async #inOwnDirectory<T>(work: (folder: string) => Promise<T>): Promise<T> {
     const folder = await mkdtemp(`/dev/shm/holdfast-tpm2-${process.pid}-`)
     try {
       return await work(folder)
