@@ -3,7 +3,6 @@ import { generateKeyPairSync } from 'node:crypto'
 import { cp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { pathToFileURL } from 'node:url'
 import { listDirectory, run, Secret } from '@holdfast/base'
 import { formatPolicy } from '@holdfast/seal'
 import { bindVault } from './bind.ts'
@@ -21,8 +20,8 @@ import { unlockVault } from './unlock.ts'
 // and so on until it gets to the end. After every kill the volume must still open, and after
 // resuming it must be exactly as before or exactly as it should be.
 
-const child = join(import.meta.dirname, 'crash-child.ts')
-const script = `await (await import('${pathToFileURL(child).href}')).crashChild()`
+const child = new URL('crash-child.ts', import.meta.url).href
+const script = 'await (await import(process.argv[1])).crashChild()'
 /** No operation has this many effects; a loop that gets here has not ended. */
 const mostEffects = 120
 /** Room for six keyslots: a small header is copied and compared faster. */
@@ -84,7 +83,7 @@ describe('after a kill at any external call or durable write', () => {
     const policy = formatPolicy(tangPolicy(servers.slice(0, 1)))
     const given = { device, stateDirectory, recovery, passphrase, killAt }
     const full: CrashOrder = { policy, ...order, ...given }
-    const result = await run(process.execPath, ['--input-type=module', '--eval', script], {
+    const result = await run(process.execPath, ['--input-type=module', '--eval', script, child], {
       input: JSON.stringify(full),
       accept: [0, 137],
       environment: { NODE_COMPILE_CACHE: join(bench.path, 'compiled') },

@@ -1,4 +1,5 @@
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
   parseJson,
@@ -55,7 +56,7 @@ export interface Tang {
 export const passphrase = 'correct horse battery staple'
 
 export async function makeBench(pins: Pins = createPins()): Promise<Bench> {
-  const path = await mkdtemp('/tmp/holdfast-vault-')
+  const path = await mkdtemp(join(tmpdir(), 'holdfast-vault-'))
   const servers: RunningTang[] = []
   const image: Bench['image'] = async (name = 'volume.img', bytes = 32 * 1024 * 1024) => {
     const device = join(path, name)

@@ -79,7 +79,7 @@ function requireNew(inventory: Inventory, policy: Policy, options: BindOptions):
     'vault.already_bound',
     `keyslot ${same.keyslot} is bound to this policy already`,
     {
-      hint: `renew it with: holdfast vault regen, or bind it once more with --force`,
+      hint: 'renew it instead: holdfast vault regen',
     },
   )
 }

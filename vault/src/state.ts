@@ -147,12 +147,13 @@ export async function writeRecord(vault: Vault, record: VaultRecord): Promise<vo
   await recordFile(vault).write(record)
 }
 
-/** Marks a slot for regeneration, durably. */
+/** Marks a slot for regeneration, durably. Takes the volume's lock. */
 export async function markForRegeneration(
   vault: Vault,
   slot: SlotIdentity,
   reason: string,
 ): Promise<void> {
+  await using _held = await lockVault(vault)
   const record = await readRecord(vault)
   const { keyslot, salt } = slot
   const others = record.regenerate.filter((mark) => !isSame(mark, slot))
