@@ -83,10 +83,10 @@ export class Stage implements AsyncDisposable {
 
   /** Replaces real names by the documents' ones, in what a command printed. */
   documented(text: string): string {
-    return this.#names.reduce(
-      (changed, [from, to]) => changed.replaceAll(to, from),
-      text.replaceAll(`${this.work}/`, '').replaceAll(`${this.root}/run`, '/run/holdfast'),
-    )
+    return this.#names
+      .reduce((changed, [from, to]) => changed.replaceAll(to, from), text)
+      .replaceAll(`${this.work}/`, '')
+      .replaceAll(`${this.root}/run`, '/run/holdfast')
   }
 
   /** Puts every file back to how it was at the start. */

@@ -65,7 +65,10 @@ export function matches(expected: readonly string[], printed: string): boolean {
     .map((line) =>
       line.trim() === '...'
         ? '(?:.*\\n)*?'
-        : `${line.split('...').map(escaped).join('.*')}\\s*?\\n`,
+        : `${line
+            .split(/ *\.\.\. */)
+            .map(escaped)
+            .join('.*')}\\s*?\\n`,
     )
     .join('')
   const text = printed === '' || printed.endsWith('\n') ? printed : `${printed}\n`

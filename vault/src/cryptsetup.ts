@@ -97,7 +97,7 @@ export async function readMetadata(volume: VolumeRef): Promise<Metadata> {
     throw luks1Fault(await readLuks1(headerPath(volume)), headerPath(volume))
   }
   throw vaultFault('vault.not_luks', `${volume.device} has no readable LUKS header`, {
-    hint: 'check the path, or restore the header from a backup',
+    hint: restoreHint(volume),
     details: { stderr: result.stderr.slice(0, 2000) },
   })
 }
@@ -108,7 +108,13 @@ export async function readUuid(volume: VolumeRef): Promise<string> {
   const result = await run('cryptsetup', ['luksUUID', headerPath(volume)], { accept: [0, 1, 4] })
   const uuid = result.stdout.toString('utf8').trim().toLowerCase()
   if (result.code === 0 && /^[0-9a-f-]{36}$/.test(uuid)) return uuid
-  throw vaultFault('vault.not_luks', `${volume.device} has no readable LUKS header`)
+  throw vaultFault('vault.not_luks', `${volume.device} has no readable LUKS header`, {
+    hint: restoreHint(volume),
+  })
+}
+
+function restoreHint({ device }: VolumeRef): string {
+  return `check the path; a header that was destroyed comes back with: holdfast vault header restore ${device}`
 }
 
 /**
