@@ -78,3 +78,18 @@ export function matches(expected: readonly string[], printed: string): boolean {
 function escaped(text: string): string {
   return text.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')
 }
+
+/** The ```console blocks of a Markdown page, each with the number of its first line. */
+export function consoleBlocks(page: string): { text: string; line: number }[] {
+  const blocks: { text: string; line: number }[] = []
+  let open: { lines: string[]; line: number } | undefined
+  page.split('\n').forEach((line, index) => {
+    if (open === undefined) {
+      if (line.trim() === '```console') open = { lines: [], line: index + 2 }
+    } else if (line.trim() === '```') {
+      blocks.push({ text: open.lines.join('\n'), line: open.line })
+      open = undefined
+    } else open.lines.push(line)
+  })
+  return blocks
+}
