@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { isFault, Secret } from '@holdfast/base'
+import { offlineAdministration } from '@holdfast/keyserver'
 import { parsePolicy } from '@holdfast/seal'
-import { createVault, unlockVault, type VaultDeps } from '@holdfast/vault'
+import { createVault, rekeyFleet, unlockVault, type VaultDeps } from '@holdfast/vault'
 import { type ExposureWork, respondToExposure, waysOf } from './exposure-apply.ts'
 import { makeImage } from './local-fleet.ts'
 import { smallArgon, unattended } from './scene.ts'
@@ -97,5 +98,32 @@ describe('the answer to an exposure', () => {
     assert.equal(hidden.length, 3)
     assert.ok(hidden.every(({ compromised }) => compromised?.note === 'incident-2: test'))
     await unlockVault(deps, volume, { testOnly: true })
+  })
+
+  it('does not trust an impostor who signs with the exposed keys, as a plain rekey would', async () => {
+    const { volume, name } = await makeVolume('mitm', server.url)
+    const home = join(directory, 'impostor')
+    await cp(server.directory, join(home, 'keys'), { recursive: true, preserveTimestamps: true })
+    const { port } = server
+    await server.stop()
+    const command = { program: process.execPath, args: [keyserver] }
+    await using impostors = new AsyncDisposableStack()
+    const [impostor] = await launchServers(impostors, [{ name: 'tang', home, command, port }])
+    await impostor?.administration.rotate()
+
+    const { url } = server
+    const administration = offlineAdministration(server.directory)
+    const work = {
+      ...workFor([{ name, volume }], 'incident-3'),
+      servers: [{ name, url, administration }],
+    }
+    await assert.rejects(respondToExposure(work), (error) =>
+      isFault(error, 'drills.destruction_refused'),
+    )
+    const stored = async () => JSON.stringify(await waysOf(deps, volume))
+    const newest = (await impostor?.thumbprint()) ?? ''
+    assert.ok(!(await stored()).includes(newest))
+    await rekeyFleet(deps, { id: 'plain', volumes: [volume] })
+    assert.ok((await stored()).includes(newest))
   })
 })
