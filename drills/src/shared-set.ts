@@ -31,7 +31,7 @@ export const sharedSetMemberKilled: Drill = {
     const results = await Promise.allSettled(storm.map((one) => one.opened))
     const failed = results.filter(({ status }) => status === 'rejected').length
     const retries = storm.reduce((sum, one) => sum + one.retries, 0)
-    const facts = { failed, retries, connections: balancer.served }
+    const facts = { failed, retries, connections: { ...balancer.served } }
     timeline.proves(`all ${stormSize} machines open, none fails`, failed === 0, facts)
     timeline.proves('a machine whose request died with the member asked again', retries > 0)
     const shared = members.every(({ port }) => (balancer.served[port] ?? 0) > (before[port] ?? 0))
