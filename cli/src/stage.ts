@@ -37,12 +37,13 @@ export class Stage implements AsyncDisposable {
     }
   }
 
-  static async start(): Promise<Stage> {
+  /** @param volumes make the volumes too, which takes longest */
+  static async start(volumes = true): Promise<Stage> {
     const root = await mkdtemp(join(tmpdir(), 'hf-'))
     const stage = new Stage(root)
     stage.#cleanup.defer(() => rm(root, { recursive: true, force: true }))
     try {
-      await stage.#prepare()
+      await stage.#prepare(volumes)
       return stage
     } catch (error) {
       await stage[Symbol.asyncDispose]()
@@ -99,7 +100,7 @@ export class Stage implements AsyncDisposable {
     await this.#cleanup.disposeAsync()
   }
 
-  async #prepare(): Promise<void> {
+  async #prepare(volumes: boolean): Promise<void> {
     await bundle(join(this.root, 'dist'))
     const bin = join(this.root, 'bin')
     for (const folder of [bin, this.work, join(this.work, 'home/.config/fish/completions')]) {
@@ -109,7 +110,7 @@ export class Stage implements AsyncDisposable {
     await writeFile(join(bin, 'holdfast'), shim, { mode: 0o755 })
     await Promise.all([this.#startServers(), this.#makeHolders()])
     await this.#makePolicies()
-    await this.#makeVolumes()
+    if (volumes) await this.#makeVolumes()
     await run('cp', ['-a', '--sparse=always', this.work, join(this.root, 'template')])
   }
 
