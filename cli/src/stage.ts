@@ -87,7 +87,6 @@ export class Stage implements AsyncDisposable {
     return this.#names
       .reduce((changed, [from, to]) => changed.replaceAll(to, from), text)
       .replaceAll(`${this.work}/`, '')
-      .replaceAll(`${this.root}/run`, '/run/holdfast')
   }
 
   /** Puts every file back to how it was at the start. */
@@ -135,6 +134,7 @@ export class Stage implements AsyncDisposable {
       ['/dev/sdc1', join(this.work, 'sdc1')],
       ['/var/lib/tang', join(this.work, 'tang')],
       ['admin.sock', started[0]?.[2] ?? ''],
+      ['/run/holdfast', join(this.root, 'run')],
     ]
   }
 
