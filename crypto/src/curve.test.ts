@@ -11,6 +11,7 @@ import {
   isOnCurve,
   modulo,
   negate,
+  p521Base,
   recoverY,
   toBytes,
   toNumber,
@@ -106,6 +107,10 @@ for (const name of curveNames) {
     })
   })
 }
+
+test("the generator of P-521 is another implementation's", () => {
+  assert.deepEqual(p521Base, p521.Point.BASE.toAffine())
+})
 
 test('curve names are exactly three; what objects inherit is not one', () => {
   for (const name of ['constructor', 'toString', '__proto__', 'p-256', 'secp256k1', '', null, 7]) {

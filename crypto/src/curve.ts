@@ -58,6 +58,12 @@ const p521: Curve = {
   openssl: 'secp521r1',
 }
 
+/** The generator of P-521 (FIPS 186-4, D.1.2.5). */
+export const p521Base: Point = {
+  x: 0x00c6858e06b70404e9cd9e3ecb662395b4429c648139053fb521f828af606b4d3dbaa14b5e77efe75928fe1dc127a2ffa8de3348b3c1856a429bf97e7e31c2e5bd66n,
+  y: 0x011839296a789a3bc0045c8a5fb42c7d1bd998f54449579b446817afbd17273e662c97ee72995ef42640c550b9013fad0761353c7086a272c24088be94769fd16650n,
+}
+
 const curves: Readonly<Record<CurveName, Curve>> = { 'P-256': p256, 'P-384': p384, 'P-521': p521 }
 
 export function isCurveName(value: unknown): value is CurveName {
