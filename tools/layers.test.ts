@@ -29,6 +29,18 @@ const reasons: Readonly<Record<string, string>> = {
   zod: 'schemas of files and messages',
 }
 
+/** What only tests use, beside them because a part's tests may not reach out of the part. */
+const testSupport = [
+  'cli/src/stage.ts',
+  'cli/src/transcript.ts',
+  'keyserver/src/server-fixture.ts',
+  'seal/src/lab.ts',
+  'vault/src/crash-child.ts',
+  'vault/src/header-crash-child.ts',
+  'vault/src/header-fixture.ts',
+  'vault/src/lab.ts',
+]
+
 const fileLimit = 400
 const indexLimit = 20
 
@@ -69,10 +81,12 @@ const packageOf = (target: string): string =>
     .split('/')
     .slice(0, target.startsWith('@') ? 2 : 1)
     .join('/')
+const packageNamed = ({ target }: Import): string => packageOf(target)
 
 function manifest(part: string): {
   dependencies?: Record<string, string>
   devDependencies?: Record<string, string>
+  exports?: string | Record<string, string>
 } {
   return JSON.parse(read(`${part}/package.json`))
 }
@@ -88,7 +102,9 @@ const imports = sources
 test('a part uses only parts before it', () => {
   const upward = imports.filter(({ file, target }) => {
     const own = order.indexOf(partOf(file) as (typeof order)[number])
-    const used = order.indexOf(target.replace('@holdfast/', '') as (typeof order)[number])
+    const used = order.indexOf(
+      packageOf(target).replace('@holdfast/', '') as (typeof order)[number],
+    )
     return target.startsWith('@holdfast/') && own !== -1 && (used === -1 || used >= own)
   })
   none(
@@ -126,6 +142,58 @@ test('third-party packages are few and each has its reason', () => {
   none([...new Set(unlisted)], 'a new dependency needs a line with its reason in this file')
   const unused = Object.keys(reasons).filter((name) => !used.includes(name))
   none(unused, 'a reason without its package is left over')
+})
+
+test('a manifest states nothing that its part does not need', () => {
+  const parts = [...order, ...free]
+  const idle = parts.flatMap((part) => {
+    const { dependencies = {}, devDependencies = {} } = manifest(part)
+    const used = new Set(imports.filter(({ file }) => partOf(file) === part).map(packageNamed))
+    return Object.keys({ ...dependencies, ...devDependencies })
+      .filter((name) => !used.has(name))
+      .map((name) => `${part} declares ${name}`)
+  })
+  none(idle, 'a declared package that nothing imports is a permission nobody asked for')
+  const missing = parts.flatMap((part) => {
+    const { exports = {} } = manifest(part)
+    const files = typeof exports === 'string' ? [exports] : Object.values(exports)
+    return files.map((file) => join(part, file)).filter((file) => !tracked.includes(file))
+  })
+  none(missing, 'what a manifest exports is there')
+})
+
+test('versions are exact', () => {
+  const loose = ['.', ...order, ...free].flatMap((part) => {
+    const { dependencies = {}, devDependencies = {} } = manifest(part)
+    return Object.entries({ ...dependencies, ...devDependencies })
+      .filter(([name, version]) => !name.startsWith('@holdfast/') && !/^\d/.test(version))
+      .map(([name, version]) => `${part} takes ${name} ${version}`)
+  })
+  none(loose, 'what was tested is what is installed, also without the lock file')
+})
+
+test('the product holds nothing that only tests use', () => {
+  const reached = new Set<string>()
+  const visit = (file: string): void => {
+    if (reached.has(file)) return
+    reached.add(file)
+    for (const { target } of imports.filter((one) => one.file === file)) {
+      if (target.startsWith('.')) visit(normalize(join(dirname(file), target)))
+    }
+  }
+  for (const part of order) {
+    for (const name of ['index.ts', 'main.ts', 'log.ts']) {
+      if (tracked.includes(`${part}/src/${name}`)) visit(`${part}/src/${name}`)
+    }
+  }
+  const unreached = product.filter(
+    (file) => order.includes(partOf(file) as never) && /\/src\//.test(file) && !reached.has(file),
+  )
+  assert.deepEqual(
+    unreached.sort(),
+    [...testSupport].sort(),
+    'a file that nothing starts from is dead, unless it is listed as what tests share',
+  )
 })
 
 test('programs are spawned in one place', () => {

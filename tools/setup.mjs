@@ -1,7 +1,7 @@
 // Makes a fresh machine ready: npm packages with the pinned Node, Debian packages, the CLI bundle.
 // Plain JavaScript, because it is the first thing that runs and an old Node must be able to.
 //
-//   node tools/setup.mjs run | test | vm
+//   node tools/setup.mjs run | test
 //
 // Nothing is installed twice: each step looks first. What it may not install, it names with the
 // command to type, and fails.

@@ -11,6 +11,11 @@ export interface Clock {
 export const systemClock: Clock = {
   now: () => Date.now(),
   sleep: async (milliseconds, signal) => {
-    await delay(milliseconds, undefined, signal === undefined ? {} : { signal })
+    try {
+      await delay(milliseconds, undefined, signal === undefined ? {} : { signal })
+    } catch (error) {
+      signal?.throwIfAborted() // the caller's own reason, not the timer's error about it
+      throw error
+    }
   },
 }

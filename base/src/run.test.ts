@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
-import { readdirSync, readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { describe, test } from 'node:test'
+import { systemClock } from './clock.ts'
 import { isFault } from './fault.ts'
 import { programMissing, run } from './run.ts'
 import { Secret } from './secret.ts'
@@ -17,6 +18,20 @@ function secretFiles(): number {
       return false // the descriptor that listed the directory
     }
   }).length
+}
+
+/** Process ids of `sleep` with this argument. */
+function sleepersOf(argument: string): string[] {
+  return readdirSync('/proc').filter((name) => {
+    try {
+      return (
+        /^\d+$/.test(name) &&
+        readFileSync(`/proc/${name}/cmdline`, 'utf8') === `sleep\0${argument}\0`
+      )
+    } catch {
+      return false // it ended meanwhile
+    }
+  })
 }
 
 describe('run', () => {
@@ -92,9 +107,15 @@ describe('run', () => {
 
   test('an abort kills it', async () => {
     const stop = new AbortController()
-    const running = run('sleep', ['1000'], { signal: stop.signal })
+    const seconds = String(1_000_000 + process.pid) // so that it can be found
+    const sleeping = () => sleepersOf(seconds).length
+    const running = run('sleep', [seconds], { signal: stop.signal })
+    for (let turn = 0; turn < 500 && sleeping() === 0; turn += 1) await systemClock.sleep(10)
+    assert.equal(sleeping(), 1)
     stop.abort()
     await assert.rejects(running, { name: 'AbortError' })
+    for (let turn = 0; turn < 500 && sleeping() > 0; turn += 1) await systemClock.sleep(10)
+    assert.equal(sleeping(), 0)
   })
 
   test('output is bounded', async () => {

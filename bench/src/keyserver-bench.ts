@@ -20,6 +20,16 @@ const requestCount = 400
 const concurrency = 8
 const modes: readonly Mode[] = ['new-connection', 'keep-alive', 'keep-alive-quick-ack']
 
+const modeNotes: Readonly<Record<Mode, readonly string[]>> = {
+  'new-connection': ['each request on a connection of its own, as clevis asks'],
+  'keep-alive': [
+    'tangd sends a reply in two small writes without TCP_NODELAY: an ordinary client waits 40 ms for the second',
+  ],
+  'keep-alive-quick-ack': [
+    'by a client that acknowledges at once, so that the two small writes cost tangd nothing',
+  ],
+}
+
 /** Our key server beside tangd on one key directory per curve, with random points, in each mode. */
 export async function benchKeyServer(context: BenchContext): Promise<BenchResult[]> {
   const results: BenchResult[] = []
@@ -61,7 +71,8 @@ async function benchMode(
   const notes = [
     `${concurrency} clients; ${availableParallelism()} server processes of ours; tangd started by ${tangdListener().name} for each connection`,
     'our limit per address is off, because all clients share one address',
-    ...('missing' in fork ? [fork.missing] : []),
+    ...modeNotes[mode],
+    'missing' in fork ? fork.missing : `fork mode is that of ${await versionOf(context.tangdFork)}`,
   ]
   return compare(
     name,
@@ -73,6 +84,12 @@ async function benchMode(
     serverComparisons,
     notes,
   )
+}
+
+async function versionOf(program: string | undefined): Promise<string> {
+  if (program === undefined) return 'the installed tangd'
+  const { stdout, stderr } = await run(program, ['--version'], { accept: [0, 1] })
+  return stdout.toString('utf8').trim() || stderr.trim() || 'an unknown tangd'
 }
 
 /** Runs the load generator as a process of its own. */

@@ -50,7 +50,7 @@ async function measure(plan: LoadPlan, requests: Buffer[], target: Target): Prom
 }
 
 /** Waits until the processes of closed connections have ended and been counted by their parent. */
-async function settled(pid: number, idle: number): Promise<void> {
+export async function settled(pid: number, idle: number): Promise<void> {
   for (let attempt = 0; attempt < 100; attempt += 1) {
     if (processorTime(pid).processes <= idle) break
     await sleep(20)

@@ -3,16 +3,26 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { isFault, messageOf } from '@holdfast/base'
 import type { BenchContext } from './bench.ts'
 import { benchKeyServer } from './keyserver-bench.ts'
 import { describeMachine } from './machine.ts'
+import { benchOpen, benchStartup } from './open-bench.ts'
+import { benchRekey } from './rekey-bench.ts'
 import { asMarkdown, asTable } from './report.ts'
 import type { BenchResult } from './result.ts'
+import { benchStorm } from './storm-bench.ts'
 
 // npm run bench -- NAME [--json] [--write] [--rounds N] [--seconds S] [--tangd-fork PROGRAM]
 // NAME is `all` or the beginning of a result's name, such as `keyserver` or `open/tang1`.
 
-const benches = { keyserver: benchKeyServer }
+const benches = {
+  keyserver: benchKeyServer,
+  open: benchOpen,
+  startup: benchStartup,
+  storm: benchStorm,
+  rekey: benchRekey,
+}
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -20,7 +30,7 @@ const { values, positionals } = parseArgs({
     json: { type: 'boolean', default: false },
     write: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '2' },
     'tangd-fork': { type: 'string' },
   },
 })
@@ -28,11 +38,18 @@ const { values, positionals } = parseArgs({
 const [wanted = 'all'] = positionals
 const selects = (name: string): boolean => wanted === 'all' || name.startsWith(wanted)
 
+function positive(name: 'rounds' | 'seconds'): number {
+  const value = Number(values[name])
+  if (value > 0 && Number.isFinite(value)) return value
+  throw new Error(`--${name} must be a number above 0`)
+}
+
 async function main(): Promise<void> {
+  if (values.write && wanted !== 'all') throw new Error('--write needs all: it replaces RESULTS.md')
   await using cleanup = new AsyncDisposableStack()
   const context: BenchContext = {
-    rounds: Number(values.rounds),
-    seconds: Number(values.seconds),
+    rounds: Math.ceil(positive('rounds')),
+    seconds: positive('seconds'),
     tangdFork: values['tangd-fork'],
     selects,
     folder: async () => {
@@ -47,7 +64,11 @@ async function main(): Promise<void> {
   for (const [name, bench] of Object.entries(benches)) {
     if (selects(name) || wanted.startsWith(name)) results.push(...(await bench(context)))
   }
-  if (results.length === 0) throw new Error(`no bench is named ${wanted}`)
+  if (results.length === 0) {
+    throw new Error(
+      `no bench is named ${wanted}; there are all, ${Object.keys(benches).join(', ')}`,
+    )
+  }
   process.stdout.write(
     values.json ? `${JSON.stringify({ machine, results })}\n` : asTable(machine, results),
   )
@@ -57,4 +78,10 @@ async function main(): Promise<void> {
   }
 }
 
-await main()
+try {
+  await main()
+} catch (error) {
+  const hint = isFault(error) && error.hint !== undefined ? `\nhint: ${error.hint}` : ''
+  process.stderr.write(`error: ${messageOf(error)}${hint}\n`)
+  process.exitCode = 1
+}

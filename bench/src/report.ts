@@ -117,14 +117,20 @@ function reasons(results: readonly BenchResult[]): string[] {
 
 function reason({ verdict, peer = '' }: Judged, { ours, peers, notes }: BenchResult): string {
   if (verdict === 'not measured') return notes.find((note) => note.includes('fork')) ?? ''
-  const theirs = peers[peer]
-  const { cpuMicrosPerRequest: server, clientCpuMicrosPerRequest: client } = ours
-  const other = theirs?.cpuMicrosPerRequest
-  if (server === undefined || client === undefined || other === undefined) return ''
-  const ratio = (other / server).toFixed(1)
+  const theirs = peers[peer] ?? {}
+  if (ours.cpuMicrosPerRequest !== undefined) return serverReason(ours, peer, theirs)
+  const times = ({ wallMs, cpuMs }: Figures) => `${wallMs} ms, ${cpuMs} ms of it processor time`
+  const other = theirs.wallMs === undefined ? '' : `; ${peer} takes ${times(theirs)}`
+  return `Ours takes ${times(ours)}${other}. What \`node-alone\` takes in startup/version is the floor.`
+}
+
+function serverReason(ours: Figures, peer: string, theirs: Figures): string {
+  const { cpuMicrosPerRequest: server = 0, clientCpuMicrosPerRequest: client = 0 } = ours
+  const other = theirs.cpuMicrosPerRequest ?? Number.NaN
   const share = Math.round((client / (client + server)) * 100)
   return (
-    `One request costs our server ${server} µs of processor time and ${peer} ${other} µs, ${ratio} times as much; ` +
-    `the load generator shares the same cores and takes ${share} % of what our requests use.`
+    `One request costs our server ${server} µs of processor time and ${peer} ${other} µs, ` +
+    `${(other / server).toFixed(1)} times as much; the load generator shares the same cores ` +
+    `and takes ${share} % of what our requests use.`
   )
 }

@@ -17,8 +17,16 @@ export type Peer = { server: RunningServer } | { missing: string }
 
 const tangdProgram = '/usr/libexec/tangd'
 
-/** Starts our key server with the given number of server processes and no limit per address. */
-export async function startOurs(directory: string, workers: number): Promise<RunningServer> {
+/** Ours can be administered as well. */
+export interface OurServer extends RunningServer {
+  readonly adminSocket: string
+}
+
+/**
+ * Starts our key server with the given number of server processes, 0 for none besides the first, and
+ * no limit per address.
+ */
+export async function startOurs(directory: string, workers: number): Promise<OurServer> {
   const main = fileURLToPath(new URL('main.ts', import.meta.resolve('@holdfast/keyserver')))
   const options = { directory, workers, rate: 0, log: 'error', port: 0 }
   const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)])
@@ -26,8 +34,9 @@ export async function startOurs(directory: string, workers: number): Promise<Run
     text.startsWith('{"ready":true'),
   )
   // The line is the server's documented announcement.
-  const { port } = JSON.parse(line) as { port: number }
-  return { name: 'ours', port, pid: running.pid, [Symbol.asyncDispose]: () => stop(running) }
+  const { port, adminSocket } = JSON.parse(line) as { port: number; adminSocket: string }
+  const { pid } = running
+  return { name: 'ours', port, pid, adminSocket, [Symbol.asyncDispose]: () => stop(running) }
 }
 
 async function stop(running: AsyncDisposable): Promise<void> {

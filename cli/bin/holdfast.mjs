@@ -1,7 +1,6 @@
-#!/usr/bin/env node
-// Plain JavaScript, because an old Node must be able to read it. Starts holdfast on the pinned Node:
-// from the bundle when that is newer than every source, otherwise from the sources themselves.
-import { existsSync, readdirSync, statSync } from 'node:fs'
+// Plain JavaScript, because an old Node must be able to read it. Runs the bundle when that is newer
+// than every source, otherwise the sources themselves. `holdfast` beside it picks the Node.
+import { readdirSync, statSync } from 'node:fs'
 import module from 'node:module'
 import { fileURLToPath } from 'node:url'
 
@@ -28,36 +27,16 @@ function bundleIsCurrent() {
   return true
 }
 
-async function startHere() {
+if (Number(process.versions.node.split('.')[0]) < 24) {
+  console.error(
+    `error: holdfast runs on Node 24, this is ${process.versions.node}\n` +
+      `hint: start ${fileURLToPath(new URL('holdfast', import.meta.url))}, which finds the pinned Node; ` +
+      `if that is missing: (cd ${fileURLToPath(checkout)} && npm ci --include=optional)`,
+  )
+  process.exitCode = 7
+} else {
   const current = bundleIsCurrent()
   // Beside the code it caches, so with the same owner; a read-only checkout just goes without.
-  module.enableCompileCache?.(fileURLToPath(new URL('cli/dist/.compile-cache/', checkout)))
+  module.enableCompileCache(fileURLToPath(new URL('cli/dist/.compile-cache/', checkout)))
   await import(current ? bundle : source)
 }
-
-async function startOnPinnedNode() {
-  const packages = [`node-linux-${process.arch}/bin/node`, '.bin/node']
-  const pinned = packages
-    .map((name) => fileURLToPath(new URL(`node_modules/${name}`, checkout)))
-    .find((path) => existsSync(path))
-  if (pinned === undefined) {
-    console.error(
-      `error: holdfast runs on Node 24, this is ${process.versions.node} and the pinned one is not installed\n` +
-        `hint: (cd ${fileURLToPath(checkout)} && npm ci --include=optional)`,
-    )
-    process.exitCode = 7
-    return
-  }
-  const { spawn } = await import('node:child_process')
-  const own = fileURLToPath(import.meta.url)
-  const child = spawn(pinned, [own, ...process.argv.slice(2)], { stdio: 'inherit' })
-  // The terminal sends Ctrl-C to both; a signal sent to this process alone is handed on.
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => child.kill(name))
-  child.on('exit', (code, signal) => {
-    process.exitCode = code ?? (signal === 'SIGINT' ? 130 : 143)
-    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.removeAllListeners(name)
-  })
-}
-
-if (Number(process.versions.node.split('.')[0]) < 24) await startOnPinnedNode()
-else await startHere()

@@ -84,6 +84,8 @@ export interface Settings {
 
 /** What a command may use of the world. */
 export interface Context {
+  /** Every command, for help and completion. */
+  tree: CommandSpec
   json: boolean
   /** Nobody is asked anything. */
   unattended: boolean

@@ -6,6 +6,7 @@ export const cliFault = faults({
   'cli.config_invalid': 'invalid',
   'cli.confirmation_refused': 'refused',
   'cli.fleet_absent': 'absent',
+  'cli.fleet_busy': 'busy',
   'cli.input_absent': 'usage',
   'cli.interrupted': 'unavailable',
   'cli.no_terminal': 'refused',

@@ -47,10 +47,14 @@ export async function readPrivateKey(
   context: Context,
 ): Promise<KeyObject> {
   const pem = await readInput(file, 64 * 1024)
-  try {
-    return createPrivateKey(pem)
-  } catch (error) {
-    if (!needsPassphrase(error)) throw unreadable(name, file, error)
+  if (!/^-----BEGIN ENCRYPTED|^Proc-Type: 4,ENCRYPTED/m.test(pem.toString('latin1'))) {
+    try {
+      return createPrivateKey(pem)
+    } catch (error) {
+      throw unreadable(name, file, error)
+    } finally {
+      pem.fill(0)
+    }
   }
   using passphrase = await passphraseFor(name, file, input, context)
   try {
@@ -61,10 +65,6 @@ export async function readPrivateKey(
   } finally {
     pem.fill(0)
   }
-}
-
-function needsPassphrase(error: unknown): boolean {
-  return (error as { code?: string }).code === 'ERR_MISSING_PASSPHRASE'
 }
 
 async function passphraseFor(

@@ -1,13 +1,15 @@
 import { createLog } from '@holdfast/base/log'
-import { type CurveName, isCurveName } from '@holdfast/crypto'
+import { type CurveName, isCurveName, jweLimit } from '@holdfast/crypto'
 import {
   type Administration,
   adminClient,
+  backup,
   type Inventory,
   type KeyReport,
   offlineAdministration,
   processChannel,
   type RetirePlan,
+  restore,
   runWorker,
   serve,
 } from '@holdfast/keyserver'
@@ -16,6 +18,8 @@ import { cliFault } from './faults.ts'
 import { age, moment } from './format.ts'
 import type { Input } from './input.ts'
 import { painter, type Tone, table } from './output.ts'
+import { pinsFrom } from './pins.ts'
+import { readPolicyFile } from './policy-input.ts'
 import { readInput } from './streams.ts'
 
 /** `holdfast keyserver serve`: prints one line when it listens and ends with the signal. */
@@ -121,6 +125,46 @@ function retireText(plan: RetirePlan, dryRun: boolean): string {
     ),
   ]
   return lines.length === 0 ? 'there is no hidden key' : lines.join('\n')
+}
+
+/** `holdfast keyserver backup` */
+export async function backupAction(input: Input, context: Context): Promise<Outcome> {
+  const report = await backup(
+    {
+      directory: input.requiredText('directory'),
+      policy: await readPolicyFile(input.requiredText('policy')),
+      pins: await pinsFrom(input, context),
+      output: input.requiredText('out'),
+      signal: context.signal,
+    },
+    context.clock.now(),
+  )
+  const { output, keys, digest } = report
+  const text = `sealed ${keys.length} keys, each proven, to ${output}\nsha256 ${digest}`
+  return { json: report, text }
+}
+
+/** `holdfast keyserver restore` */
+export async function restoreAction(input: Input, context: Context): Promise<Outcome> {
+  const sealed = await readInput(input.requiredWord(0, 'BACKUP'), jweLimit + 2)
+  const report = await restore(
+    {
+      directory: input.requiredText('directory'),
+      pins: await pinsFrom(input, context),
+      sealed: sealed.toString('utf8').trim(),
+      merge: input.flag('merge'),
+      revive: input.flag('revive'),
+      signal: context.signal,
+    },
+    context.clock,
+  )
+  const { restored, present, destroyed, proven, made } = report
+  const text = [
+    `restored ${restored.length} keys of a backup made ${moment(made)}, ${present.length} were there`,
+    `${proven.length} keys were proven by a recovery or signature`,
+    ...destroyed.map((kid) => `stays destroyed: ${kid}`),
+  ].join('\n')
+  return { json: report, text }
 }
 
 /** `holdfast keyserver prefix add` */

@@ -1,4 +1,5 @@
 import type { CommandSpec, OptionSpec } from './command.ts'
+import { holderOptions } from './options.ts'
 
 const actions = () => import('./keyserver-actions.ts')
 
@@ -151,6 +152,76 @@ const retireCommand: CommandSpec = {
   load: async () => (await actions()).retireAction,
 }
 
+const directoryOption: OptionSpec = {
+  flags: '--directory <DIR>',
+  says: 'the key directory, such as /var/lib/tang',
+  completes: 'directory',
+}
+
+const pinPassphrase: OptionSpec = {
+  flags: '--passphrase-file <FILE>',
+  says: 'the passphrase of a passphrase pin; - is standard input',
+  completes: 'file',
+}
+
+const backupCommand: CommandSpec = {
+  name: 'backup',
+  summary: 'seal the whole key directory, hidden keys included, under a policy',
+  about: [
+    'Every key is proven to work before it is sealed. Losing a key server without a backup loses every way in through it.',
+  ],
+  options: [
+    directoryOption,
+    { flags: '--policy <FILE>', says: 'policy file, usually of holders', completes: 'file' },
+    {
+      flags: '--out <FILE>',
+      says: 'write the sealed backup to FILE, mode 0600',
+      completes: 'file',
+    },
+    pinPassphrase,
+  ],
+  examples: [
+    {
+      says: 'sealed to the holders',
+      run: 'holdfast keyserver backup --directory /var/lib/tang --policy holders.json --out tang.backup',
+    },
+  ],
+  exits: { refused: 'the directory holds no key', integrity: 'a key in it does not work' },
+  related: ['keyserver restore'],
+  load: async () => (await actions()).backupAction,
+}
+
+const restoreCommand: CommandSpec = {
+  name: 'restore',
+  summary: 'restore a sealed backup and prove it by performing a recovery with every key',
+  about: [
+    'Restores into an empty directory, or with --merge beside other keys. Keys that were destroyed here on purpose stay destroyed without --revive. An interrupted restore goes on when it is run again.',
+  ],
+  arguments: [
+    { name: 'BACKUP', says: 'the sealed backup; - is standard input', completes: 'file' },
+  ],
+  options: [
+    directoryOption,
+    { flags: '--merge', says: "add the backup's keys beside those that are there" },
+    { flags: '--revive', says: 'bring back keys that were destroyed here on purpose' },
+    ...holderOptions,
+    pinPassphrase,
+  ],
+  examples: [
+    {
+      says: 'two holders restore a reinstalled server',
+      run: 'holdfast keyserver restore tang.backup --directory new-keys --holder-key alice=alice.key --holder-key bob=bob.key',
+    },
+  ],
+  exits: {
+    refused: 'the directory holds other keys',
+    unavailable: 'too few holders opened it',
+    integrity: 'a key that was read back does not work',
+  },
+  related: ['keyserver backup', 'keyserver serve'],
+  load: async () => (await actions()).restoreAction,
+}
+
 const prefixCommand: CommandSpec = {
   name: 'prefix',
   summary: 'exchange keys of their own for single clients or groups',
@@ -300,6 +371,8 @@ export const keyserverCommand: CommandSpec = {
     keysCommand,
     rotateCommand,
     retireCommand,
+    backupCommand,
+    restoreCommand,
     prefixCommand,
     compromiseCommand,
     statusCommand,

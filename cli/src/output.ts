@@ -63,18 +63,49 @@ const borderNames = [
 
 const plainBorders = Object.fromEntries(borderNames.map((name) => [name, '']))
 
-/** Prints an error: lines for people, one object for programs. Never a stack, never a secret. */
-export async function printError(error: unknown, context: Pick<Context, 'json' | 'streams'>) {
+/** What to do next when a fault does not say: never is an error a dead end. */
+function hintFor({ hint, kind }: Fault, command: string): string {
+  if (hint !== undefined) return hint
+  switch (kind) {
+    case 'usage':
+    case 'refused':
+      return `${command} --help`
+    case 'invalid':
+    case 'integrity':
+      return `check that it is the right one, whole and unaltered; what is expected: ${command} --help`
+    case 'unavailable':
+      return `try again, with a longer --timeout where there is one: ${command} --help`
+    case 'absent':
+      return `check the name and that you may read it; what is expected: ${command} --help`
+    case 'busy':
+      return 'wait for the other command to finish, then try again'
+    case 'internal':
+      return 'run it again with NODE_DEBUG=holdfast and report what it prints'
+    default:
+      return kind satisfies never
+  }
+}
+
+/**
+ * Prints an error: lines for people, one object for programs. Never a stack, never a secret.
+ * @param command its words, such as `holdfast vault bind`
+ */
+export async function printError(
+  error: unknown,
+  command: string,
+  context: Pick<Context, 'json' | 'streams'>,
+): Promise<void> {
   const fault = asFault(error)
+  const hint = hintFor(fault, command)
   if (context.json) {
-    const { code, kind, message, hint = null, details = {} } = fault
+    const { code, kind, message, details = {} } = fault
     const shown = { error: { code, kind, message, hint, details } }
     await context.streams.out(`${JSON.stringify(shown)}\n`)
     return
   }
   const paint = painter(process.stderr)
   context.streams.err(`${paint('bad', 'error:')} ${fault.message}`)
-  if (fault.hint !== undefined) context.streams.err(`${paint('warn', 'hint:')} ${fault.hint}`)
+  context.streams.err(`${paint('warn', 'hint:')} ${hint}`)
 }
 
 /** Anything thrown, as a fault; what is none is a defect of ours. */

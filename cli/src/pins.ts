@@ -8,8 +8,13 @@ import { readSecretText } from './streams.ts'
 /**
  * The pins as this command line has them. With a terminal a person may confirm a new key server
  * and type passphrases; without one a server must be pinned by the policy.
+ * @param passphraseOption the option that names a file with a passphrase pin's passphrase
  */
-export async function pinsFrom(input: Input, context: Context): Promise<Pins> {
+export async function pinsFrom(
+  input: Input,
+  context: Context,
+  passphraseOption = 'passphrase-file',
+): Promise<Pins> {
   const { terminal, signal, settings } = context
   const wantsHolders = input.has('holder-key') || input.has('share')
   const typed = onceAtATime()
@@ -20,7 +25,7 @@ export async function pinsFrom(input: Input, context: Context): Promise<Pins> {
       return (await terminal?.confirm(question, signal)) ?? false
     })
   const passphrase = async (label: string, abort?: AbortSignal): Promise<Secret | undefined> => {
-    const file = input.text('passphrase-file')
+    const file = input.text(passphraseOption)
     if (file !== undefined) return await readSecretText(file)
     if (terminal === undefined) return undefined
     return await typed(() => terminal.secret(`Enter ${label}`, abort ?? signal))

@@ -3,22 +3,12 @@ import type { Action, CommandSpec, Context, OptionSpec } from './command.ts'
 import { cliFault } from './faults.ts'
 import { helpSections } from './help.ts'
 import { Input } from './input.ts'
+import { commonOptions } from './options.ts'
 
 /** What the words of a command line ask for. */
 export type Request =
   | { kind: 'run'; path: readonly string[]; input: Input; load: () => Promise<Action> }
   | { kind: 'print'; text: string }
-
-/** Options that every command has. */
-export const commonOptions: readonly OptionSpec[] = [
-  { flags: '--json', says: 'print one JSON object or array on standard output' },
-  { flags: '--unattended', says: 'ask nobody anything, even when a terminal is there' },
-  {
-    flags: '--state-dir <DIR>',
-    says: 'where records, proofs and journals are kept; default /var/lib/holdfast for root, else ~/.local/state/holdfast',
-    completes: 'directory',
-  },
-]
 
 /**
  * Parses a command line against the tree without running anything.

@@ -30,15 +30,18 @@ export async function runCommand(
   const { streams, settings, signal } = world
   // Usage errors come before the options are known, so the words themselves decide.
   let json = words.includes('--json')
+  let command = 'holdfast'
   try {
     const request = await parse(tree, words, settings.version)
     if (request.kind === 'print') {
       await streams.out(request.text.endsWith('\n') ? request.text : `${request.text}\n`)
       return 0
     }
+    command = ['holdfast', ...request.path].join(' ')
     const common = commonOf(request)
     json = common.json
     const context: Context = {
+      tree,
       json,
       unattended: common.unattended,
       streams,
@@ -60,7 +63,7 @@ export async function runCommand(
       if (!json) streams.err('stopped')
       return world.signalCode()
     }
-    await printError(error, { json, streams })
+    await printError(error, command, { json, streams })
     return exitCodeOf(error)
   }
 }

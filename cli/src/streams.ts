@@ -1,4 +1,4 @@
-import { fstatSync, read } from 'node:fs'
+import { fstatSync, read, readlinkSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { codeOf, readBounded, Secret } from '@holdfast/base'
 import { cliFault } from './faults.ts'
@@ -73,7 +73,7 @@ async function readAll(descriptor: number, path: string, limit: number): Promise
   const chunks: Buffer[] = []
   let length = 0
   try {
-    fstatSync(descriptor)
+    requireGiven(descriptor)
     for (;;) {
       const chunk = Buffer.alloc(64 * 1024)
       const { bytesRead } = await readSome(descriptor, chunk)
@@ -91,6 +91,13 @@ async function readAll(descriptor: number, path: string, limit: number): Promise
   } finally {
     for (const chunk of chunks) chunk.fill(0)
   }
+}
+
+/** Descriptors that Node made for itself are not the caller's, though they are open. */
+function requireGiven(descriptor: number): void {
+  fstatSync(descriptor)
+  if (!readlinkSync(`/proc/self/fd/${descriptor}`).startsWith('anon_inode:')) return
+  throw cliFault('cli.input_absent', `descriptor ${descriptor} was not given to this command`)
 }
 
 /** One read; a non-blocking descriptor that has nothing yet is asked again. */

@@ -58,6 +58,7 @@ async function ask<T>(
   const prompts = await import('@clack/prompts')
   const input = new ReadStream(openSync(path, 'r'))
   const output = new WriteStream(openSync(path, 'w'))
+  output.columns ||= 80 // a terminal that does not know its size, such as a serial line, says 0
   try {
     const answer = await question(prompts, { input, output, withGuide: false })
     if (answer !== undefined) return answer

@@ -1,6 +1,10 @@
 import type { CommandSpec } from './command.ts'
+import { completionCommand, helpCommand } from './help-commands.ts'
 import { keyserverCommand } from './keyserver-commands.ts'
 import { sealCommands } from './seal-commands.ts'
+import { drillCommand, upCommand } from './up-commands.ts'
+import { vaultCommand } from './vault-commands.ts'
+import { holderCommand, recoverCommand } from './vault-recovery-commands.ts'
 
 /** Every command of `holdfast`. */
 export const commandTree: CommandSpec = {
@@ -17,5 +21,15 @@ export const commandTree: CommandSpec = {
     },
     { says: 'what every exit code means', run: 'holdfast help exit-codes' },
   ],
-  children: [...sealCommands, keyserverCommand],
+  children: [
+    ...sealCommands,
+    keyserverCommand,
+    vaultCommand,
+    recoverCommand,
+    holderCommand,
+    drillCommand,
+    upCommand,
+    completionCommand,
+    helpCommand,
+  ],
 }

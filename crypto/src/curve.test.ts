@@ -11,6 +11,7 @@ import {
   isOnCurve,
   modulo,
   negate,
+  p521Base,
   recoverY,
   toBytes,
   toNumber,
@@ -82,7 +83,15 @@ for (const name of curveNames) {
           assert.ok(remainder >= 0n && remainder < curve.p && (value - remainder) % curve.p === 0n)
           if (remainder !== 0n) assert.equal((invert(value, curve.p) * remainder) % curve.p, 1n)
         }),
+        { numRuns: 300 },
       )
+      const bits = Array.from({ length: curve.size * 8 }, (_, bit) => 1n << BigInt(bit))
+      for (const value of bits.flatMap((power) => [power - 1n, power, power + 1n])) {
+        for (const near of [value, curve.p - value, curve.p / (value + 1n)]) {
+          if (modulo(near, curve.p) === 0n) continue
+          assert.equal(modulo(invert(near, curve.p) * near, curve.p), 1n, `${near}`)
+        }
+      }
       assert.throws(() => invert(curve.p, curve.p), { code: 'crypto.point_invalid' })
     })
 
@@ -98,6 +107,10 @@ for (const name of curveNames) {
     })
   })
 }
+
+test("the generator of P-521 is another implementation's", () => {
+  assert.deepEqual(p521Base, p521.Point.BASE.toAffine())
+})
 
 test('curve names are exactly three; what objects inherit is not one', () => {
   for (const name of ['constructor', 'toString', '__proto__', 'p-256', 'secp256k1', '', null, 7]) {

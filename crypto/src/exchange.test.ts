@@ -5,7 +5,7 @@ import { p256, p384, p521 } from '@noble/curves/nist.js'
 import fc from 'fast-check'
 import { type CurveName, curveNames, curveOf, negate, toBytes, toNumber } from './curve.ts'
 import { blind, exchangeKey, generateEcKey } from './exchange.ts'
-import { bareJwk, type EcPrivateJwk, jwkOf, pointOf } from './jwk.ts'
+import { bareJwk, type EcPrivateJwk, encodedPointOf, jwkOf, pointOf } from './jwk.ts'
 import vectors from './vectors/tang.json' with { type: 'json' }
 
 const oracles = { 'P-256': p256, 'P-384': p384, 'P-521': p521 }
@@ -24,6 +24,8 @@ function edges(n: bigint, size: number): bigint[] {
   return [...sparse, ...narrow, n - 2n, n - 3n, n >> 1n, (n >> 1n) + 1n]
 }
 
+const text = (bytes: Buffer): string => bytes.toString('base64url')
+
 for (const name of curveNames) {
   const { n, size } = curveOf(name)
   const { Point } = oracles[name]
@@ -36,7 +38,13 @@ for (const name of curveNames) {
         fc.property(anyScalar, anyScalar, (s, base) => {
           const point = Point.BASE.multiply(base)
           using key = exchangeKey(privateJwk(name, s))
-          assert.deepEqual(key.multiply(point.toAffine()), point.multiply(s).toAffine())
+          const product = point.multiply(s).toAffine()
+          assert.deepEqual(key.multiply(point.toAffine()), product)
+          const { x, y } = key.multiplyEncoded(encodedPointOf(jwkOf(point.toAffine(), name)))
+          assert.deepEqual([x, y].map(Buffer.from), [
+            toBytes(product.x, size),
+            toBytes(product.y, size),
+          ])
         }),
         { numRuns: 25 },
       )
@@ -97,6 +105,10 @@ for (const name of curveNames) {
         { x: y, y: x },
       ]) {
         assert.throws(() => key.multiply(point))
+        const encoded = { x: toBytes(point.x, size), y: toBytes(point.y, size) }
+        assert.throws(() => key.multiplyEncoded(encoded))
+        const jwk = { kty: 'EC' as const, crv: name, x: text(encoded.x), y: text(encoded.y) }
+        assert.throws(() => encodedPointOf(jwk), { code: 'crypto.point_invalid' })
       }
     })
 

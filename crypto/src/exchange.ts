@@ -5,6 +5,7 @@ import {
   diffieHellman,
   generateKeyPairSync,
   type KeyObject,
+  randomBytes,
 } from 'node:crypto'
 import { fromBase64url, Secret, toBase64url } from '@holdfast/base'
 import {
@@ -12,9 +13,13 @@ import {
   type Curve,
   type CurveName,
   curveOf,
+  decodePoint,
+  type EncodedPoint,
+  encodePoint,
   isOnCurve,
   negate,
   type Point,
+  p521Base,
   recoverY,
   toBytes,
   toNumber,
@@ -34,6 +39,8 @@ export interface ExchangeKey extends Disposable {
   readonly curve: Curve
   /** s * point. The point must be on the curve. @throws Fault crypto.point_invalid */
   multiply(point: Point): Point
+  /** The same on points as they travel. @throws Fault crypto.point_invalid */
+  multiplyEncoded(point: EncodedPoint): EncodedPoint
 }
 
 /** Prepares a private key for repeated exchanges. @throws Fault crypto.jwk_malformed */
@@ -48,6 +55,28 @@ export function exchangeKey(jwk: EcPrivateJwk): ExchangeKey {
   if (point.x !== stated.x || point.y !== stated.y) {
     throw cryptoFault('crypto.jwk_malformed', 'the private key does not belong to its public key')
   }
+  return prepared(curve, scalar, point)
+}
+
+/**
+ * A fresh key for one recovery, with its public point. On P-521 the core makes the point, too: it is
+ * needed for the exchange anyway, and OpenSSL in Node takes six times as long.
+ */
+function ephemeralKey(curve: Curve): { key: ExchangeKey; point: Point } {
+  if (curve.name !== 'P-521') {
+    const jwk = generateEcKey(curve.name)
+    using scalar = Secret.take(scalarBytes(jwk.d))
+    const point = pointOf(jwk)
+    return { key: prepared(curve, scalar, point), point }
+  }
+  using scalar = Secret.take(randomBytes(curve.size))
+  const bytes = scalar.reveal()
+  bytes[0] = (bytes[0] ?? 0) & 1 // 521 bits; the few numbers from n on are refused, nobody draws one
+  const key = wasmKey(curve, scalar)
+  return { key, point: key.multiply(p521Base) }
+}
+
+function prepared(curve: Curve, scalar: Secret, point: Point): ExchangeKey {
   return curve.name === 'P-521' ? wasmKey(curve, scalar) : opensslKey(curve, scalar, point)
 }
 
@@ -70,12 +99,12 @@ function checked(point: Point, curve: Curve): Point {
 
 function wasmKey(curve: Curve, scalar: Secret): ExchangeKey {
   const multiplier = p521Multiplier(scalar.reveal())
+  const multiplyEncoded = ({ x, y }: EncodedPoint) => multiplier.multiply(x, y)
   return {
     curve,
-    multiply: (point) => {
-      const result = multiplier.multiply(toBytes(point.x, curve.size), toBytes(point.y, curve.size))
-      return checked({ x: toNumber(result.x), y: toNumber(result.y) }, curve)
-    },
+    multiplyEncoded,
+    // Checked by the core, and here once more by arithmetic that shares nothing with it.
+    multiply: (point) => checked(decodePoint(multiplyEncoded(encodePoint(point, curve))), curve),
     [Symbol.dispose]: () => multiplier.dispose(),
   }
 }
@@ -89,15 +118,18 @@ function opensslKey(curve: Curve, scalar: Secret, point: Point): ExchangeKey {
   using next = Secret.take(plusOne(scalar.reveal()))
   const following = privateKey(curve, next, publicPoint(curve, next.reveal()))
   const importPoint = pointImporter(own, curve)
+  const multiplyEncoded = (point: EncodedPoint): EncodedPoint => {
+    const publicKey = importPoint(point)
+    using a = Secret.take(diffieHellman({ privateKey: own, publicKey }))
+    using b = Secret.take(diffieHellman({ privateKey: following, publicKey }))
+    const x = toNumber(a.reveal())
+    const y = recoverY(decodePoint(point), x, toNumber(b.reveal()), curve)
+    return encodePoint(checked({ x, y }, curve), curve)
+  }
   return {
     curve,
-    multiply: (other) => {
-      const publicKey = importPoint(other)
-      using a = Secret.take(diffieHellman({ privateKey: own, publicKey }))
-      using b = Secret.take(diffieHellman({ privateKey: following, publicKey }))
-      const x = toNumber(a.reveal())
-      return checked({ x, y: recoverY(other, x, toNumber(b.reveal()), curve) }, curve)
-    },
+    multiplyEncoded,
+    multiply: (point) => decodePoint(multiplyEncoded(encodePoint(point, curve))),
     [Symbol.dispose]: () => undefined,
   }
 }
@@ -138,11 +170,11 @@ function privateKey(curve: Curve, scalar: Secret, point: Point): KeyObject {
  * Imports points as PEM text: for anything but a string Node throws and catches up to four errors
  * inside `createPublicKey` before it looks at the key, which costs more than the import.
  */
-function pointImporter(key: KeyObject, curve: Curve): (point: Point) => KeyObject {
+function pointImporter(key: KeyObject, curve: Curve): (point: EncodedPoint) => KeyObject {
   const spki = createPublicKey(key).export({ type: 'spki', format: 'der' })
   const head = spki.subarray(0, spki.length - 2 * curve.size) // ends with 0x04: uncompressed
   return ({ x, y }) => {
-    const der = Buffer.concat([head, toBytes(x, curve.size), toBytes(y, curve.size)])
+    const der = Buffer.concat([head, x, y])
     return createPublicKey(
       `-----BEGIN PUBLIC KEY-----\n${der.toString('base64')}\n-----END PUBLIC KEY-----\n`,
     )
@@ -179,8 +211,8 @@ export function blind(epk: EcPublicJwk, serverKey: EcPublicJwk): Blinded {
   if (serverKey.crv !== epk.crv) {
     throw cryptoFault('crypto.point_invalid', 'epk and exchange key are on different curves')
   }
-  const ephemeral = generateEcKey(epk.crv)
-  const request = addPoints(pointOf(epk), pointOf(ephemeral), curve)
+  const ephemeral = ephemeralKey(curve)
+  const request = addPoints(pointOf(epk), ephemeral.point, curve)
   return {
     request: { alg: 'ECMR', ...jwkOf(request, curve.name) },
     unblind: (reply) => {
@@ -188,8 +220,7 @@ export function blind(epk: EcPublicJwk, serverKey: EcPublicJwk): Blinded {
         throw cryptoFault('crypto.point_invalid', `the reply is on ${reply.crv}, not ${curve.name}`)
       }
       const answer = pointOf(reply)
-      using key = exchangeKey(ephemeral)
-      const mask = key.multiply(pointOf(serverKey))
+      const mask = ephemeral.key.multiply(pointOf(serverKey))
       return Secret.take(toBytes(addPoints(answer, negate(mask, curve), curve).x, curve.size))
     },
   }

@@ -3,11 +3,12 @@ import { generateKeyPairSync } from 'node:crypto'
 import { describe, test } from 'node:test'
 import { isFault, run } from '@holdfast/base'
 import fc from 'fast-check'
-import { curveNames, curveOf, toBytes } from './curve.ts'
+import { curveNames, curveOf, decodePoint, toBytes } from './curve.ts'
 import { generateEcKey } from './exchange.ts'
 import {
   type AnyJwk,
   bareJwk,
+  encodedPointOf,
   jwkOf,
   parseEcPublicJwk,
   pointOf,
@@ -69,21 +70,26 @@ describe('public keys from outside', () => {
       const first = stripped.findIndex((byte) => byte !== 0)
       const short = { ...key, x: stripped.subarray(first).toString('base64url') }
       assert.deepEqual(pointOf(short), pointOf(key))
+      assert.deepEqual(decodePoint(encodedPointOf(short)), pointOf(key))
       const wide = Buffer.concat([Buffer.alloc(1), stripped]).toString('base64url')
       const { x } = pointOf(key)
       for (const bad of ['', `${key.x}=`, `${key.x}\n`, wide, key.y, 'AA']) {
-        assert.throws(
-          () => pointOf({ ...key, x: bad }),
-          (error) => {
-            assert.ok(isFault(error))
-            assert.match(error.code, /^crypto\.(jwk_malformed|point_invalid)$/)
-            return true
-          },
-        )
+        for (const read of [pointOf, encodedPointOf]) {
+          assert.throws(
+            () => read({ ...key, x: bad }),
+            (error) => {
+              assert.ok(isFault(error))
+              assert.match(error.code, /^crypto\.(jwk_malformed|point_invalid)$/)
+              return true
+            },
+          )
+        }
       }
       if (x + p < 2n ** BigInt(size * 8)) {
         const same = toBytes(x + p, size).toString('base64url') // x + p names the same residue
-        assert.throws(() => pointOf({ ...key, x: same }), { code: 'crypto.point_invalid' })
+        for (const read of [pointOf, encodedPointOf]) {
+          assert.throws(() => read({ ...key, x: same }), { code: 'crypto.point_invalid' })
+        }
       }
     })
   }

@@ -4,13 +4,15 @@ import {
   type Curve,
   type CurveName,
   curveOf,
+  decodePoint,
+  type EncodedPoint,
   isCurveName,
   isOnCurve,
   type Point,
   toBytes,
-  toNumber,
 } from './curve.ts'
 import { cryptoFault } from './faults.ts'
+import { isOnP521 } from './p521.ts'
 
 /** A public elliptic-curve key (RFC 7517, RFC 7518 6.2.1); coordinates are base64url, full width. */
 export interface EcPublicJwk {
@@ -78,24 +80,41 @@ export function thumbprints(jwk: AnyJwk | EcPublicJwk): string[] {
  */
 export function pointOf(jwk: EcPublicJwk): Point {
   const curve = curveOf(jwk.crv)
-  const point = { x: coordinate(jwk.x, 'x', curve), y: coordinate(jwk.y, 'y', curve) }
-  if (!isOnCurve(point, curve)) {
-    throw cryptoFault('crypto.point_invalid', `the point is not on ${curve.name}`)
-  }
+  const point = decodePoint(coordinates(jwk, curve))
+  if (!isOnCurve(point, curve)) throw notOnCurve(curve)
   return point
 }
 
-function coordinate(text: string, name: string, curve: Curve): bigint {
+/** The same without numbers where they can be done without: what a key server does all day. */
+export function encodedPointOf(jwk: EcPublicJwk): EncodedPoint {
+  const curve = curveOf(jwk.crv)
+  const point = coordinates(jwk, curve)
+  const { x, y } = point
+  const valid = curve.name === 'P-521' ? isOnP521(x, y) : isOnCurve(decodePoint(point), curve)
+  if (!valid) throw notOnCurve(curve)
+  return point
+}
+
+function notOnCurve(curve: Curve): Error {
+  return cryptoFault('crypto.point_invalid', `the point is not on ${curve.name}`)
+}
+
+function coordinates(jwk: EcPublicJwk, curve: Curve): EncodedPoint {
+  return { x: coordinate(jwk.x, 'x', curve), y: coordinate(jwk.y, 'y', curve) }
+}
+
+function coordinate(text: string, name: string, { name: crv, size }: Curve): Buffer {
   let bytes: Buffer
   try {
     bytes = fromBase64url(text)
   } catch {
     throw malformed(`coordinate ${name} is not base64url`)
   }
-  if (bytes.length === 0 || bytes.length > curve.size) {
-    throw malformed(`coordinate ${name} is not of ${curve.name}'s width`)
+  if (bytes.length === size) return bytes
+  if (bytes.length === 0 || bytes.length > size) {
+    throw malformed(`coordinate ${name} is not of ${crv}'s width`)
   }
-  return toNumber(bytes)
+  return Buffer.concat([Buffer.alloc(size - bytes.length), bytes])
 }
 
 /** The public key of a point, coordinates at full width. */

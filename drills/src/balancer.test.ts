@@ -27,8 +27,10 @@ describe('the load balancer of the shared-set drills', () => {
   it('takes turns, passes over a member that does not accept, and refuses when none does', async () => {
     const [a, b] = [await member('a'), await member('b')]
     await using balancer = await startBalancer([a.port, b.port])
+    const second = balancer.handed(a.port, 2)
     const turns = [await ask(balancer.url), await ask(balancer.url), await ask(balancer.url)]
     assert.deepEqual(turns, ['a', 'b', 'a'])
+    await second
     await close(b.server)
     assert.deepEqual([await ask(balancer.url), await ask(balancer.url)], ['a', 'a'])
     assert.deepEqual(balancer.served, { [a.port]: 4, [b.port]: 1 })
@@ -40,9 +42,11 @@ describe('the load balancer of the shared-set drills', () => {
     const silent = createServer(() => undefined)
     silent.listen(0, '127.0.0.1')
     await once(silent, 'listening')
-    const balancer = await startBalancer([(silent.address() as AddressInfo).port])
+    const { port } = silent.address() as AddressInfo // a TCP server that listens
+    const balancer = await startBalancer([port])
     const hanging = assert.rejects(ask(balancer.url))
     await once(silent, 'request')
+    assert.equal(balancer.inFlight(port), 1)
     await balancer[Symbol.asyncDispose]()
     await hanging
     await close(silent)

@@ -8,12 +8,18 @@ export interface Balancer extends AsyncDisposable {
   readonly url: string
   /** Connections handed to each member so far, by port. */
   readonly served: Readonly<Record<number, number>>
+  /** Connections that a member has now. */
+  inFlight(port: number): number
+  /** Resolves as soon as this member has been handed so many connections from now. */
+  handed(port: number, count: number): Promise<void>
 }
 
 /** Balances 127.0.0.1 ports behind one address. */
 export async function startBalancer(ports: readonly number[]): Promise<Balancer> {
   const served: Record<number, number> = Object.fromEntries(ports.map((port) => [port, 0]))
   const open = new Set<Socket>()
+  const busy = new Map<number, number>()
+  const watchers = new Set<() => void>()
   let next = 0
   const server = createServer((client) => {
     track(open, client)
@@ -27,7 +33,11 @@ export async function startBalancer(ports: readonly number[]): Promise<Balancer>
       }
       served[member.port] = (served[member.port] ?? 0) + 1
       track(open, member.socket)
-      join(client, member.socket)
+      const { port, socket } = member
+      busy.set(port, (busy.get(port) ?? 0) + 1)
+      socket.once('close', () => busy.set(port, (busy.get(port) ?? 1) - 1))
+      join(client, socket)
+      for (const watcher of watchers) watcher()
     })
   })
   server.listen(0, '127.0.0.1')
@@ -36,6 +46,16 @@ export async function startBalancer(ports: readonly number[]): Promise<Balancer>
   return {
     url: `http://127.0.0.1:${port}`,
     served,
+    inFlight: (member) => busy.get(member) ?? 0,
+    handed: (member, count) => {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      const goal = (served[member] ?? 0) + count
+      const watcher = () => {
+        if ((served[member] ?? 0) >= goal) resolve()
+      }
+      watchers.add(watcher)
+      return promise.finally(() => watchers.delete(watcher))
+    },
     [Symbol.asyncDispose]: async () => {
       const closed = once(server, 'close')
       server.close()

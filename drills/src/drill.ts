@@ -40,4 +40,6 @@ export interface DrillContext {
   signal?: AbortSignal
   /** Milliseconds. Default 120 000. */
   timeout?: number
+  /** Milliseconds that a drill has to end by itself once it is stopped. Default 10 000. */
+  grace?: number
 }

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Inspection } from '@holdfast/seal'
 import fc from 'fast-check'
-import { type ExposedVolume, marginOf, planExposure } from './exposure.ts'
+import { type ExposedServer, type ExposedVolume, marginOf, planExposure } from './exposure.ts'
+
+function server(name: string, kids: readonly string[]): ExposedServer {
+  return {
+    name,
+    keys: kids.map((kid) => ({ kid, prefix: '', state: 'advertised', marked: false })),
+  }
+}
 
 function tang(kid: string): Inspection {
   return { pin: 'tang', label: kid, kid }
@@ -50,7 +57,7 @@ describe('the plan after key material was exposed', () => {
   it('puts every volume into exactly one of: rekeyed and verified, unreached, unaffected', () => {
     fc.assert(
       fc.property(estate, ({ exposed, volumes }) => {
-        const plan = planExposure([{ name: 's', keys: exposed }], volumes)
+        const plan = planExposure([server('s', exposed)], volumes)
         const rekeyed = plan.steps.flatMap((step) => (step.do === 'rekey' ? [step.volume] : []))
         const verified = plan.steps.flatMap((step) => (step.do === 'verify' ? [step.volume] : []))
         assert.deepEqual(verified, rekeyed)
@@ -70,7 +77,7 @@ describe('the plan after key material was exposed', () => {
     fc.assert(
       fc.property(estate, ({ exposed, volumes }) => {
         const order = ['mark_compromised', 'rotate', 'rekey', 'verify', 'destroy']
-        const servers = exposed.map((kid) => ({ name: `server-${kid}`, keys: [kid] }))
+        const servers = exposed.map((kid) => server(`server-${kid}`, [kid]))
         const phases = planExposure(servers, volumes).steps.map((step) =>
           step.do === 'verify' ? order.indexOf('rekey') : order.indexOf(step.do),
         )
@@ -86,7 +93,7 @@ describe('the plan after key material was exposed', () => {
   it('calls a volume stranded exactly when fewer than t of its keys are left', () => {
     fc.assert(
       fc.property(estate, ({ exposed, volumes }) => {
-        const plan = planExposure([{ name: 's', keys: exposed }], volumes)
+        const plan = planExposure([server('s', exposed)], volumes)
         for (const { name, reachable, ways } of volumes) {
           const inspection = ways[0]?.inspection
           const left = (inspection?.children ?? []).filter(
@@ -100,9 +107,19 @@ describe('the plan after key material was exposed', () => {
     )
   })
 
+  it('repeats nothing that an earlier run has done', () => {
+    const rotated = { kid: 'a', prefix: '', state: 'hidden', marked: true } as const
+    const gone = { kid: 'b', prefix: '', state: 'retired', marked: true } as const
+    const moved = volume('v', true, 1, ['new'])
+    const steps = (keys: ExposedServer['keys']) =>
+      planExposure([{ name: 's', keys }], [moved]).steps
+    assert.deepEqual(steps([rotated, gone]), [{ do: 'destroy', server: 's', keys: ['a'] }])
+    assert.deepEqual(steps([gone]), [])
+  })
+
   it('says of an unreached volume which ways by people remain', () => {
     const [unreached] = planExposure(
-      [{ name: 's', keys: ['a', 'b'] }],
+      [server('s', ['a', 'b'])],
       [volume('far', false, 2, ['a', 'b', 'c'])],
     ).unreached
     assert.deepEqual(unreached, { volume: 'far', keyslots: [0], margin: -1, recovery: [1] })

@@ -7,8 +7,15 @@ import type { Inspection } from '@holdfast/seal'
 /** A key server whose keys may be known to others. */
 export interface ExposedServer {
   name: string
-  /** Thumbprints of every key it has, signing and exchange, hidden ones included. */
-  keys: readonly string[]
+  /** Every exposed key, signing and exchange, hidden ones included, as it is now. */
+  keys: readonly {
+    kid: string
+    /** The prefix it belongs to; empty for the main set. */
+    prefix: string
+    state: 'advertised' | 'hidden' | 'retired'
+    /** Already marked as compromised by an earlier run of this plan. */
+    marked: boolean
+  }[]
 }
 
 /** One volume as it was last seen. */
@@ -26,7 +33,7 @@ export interface ExposedVolume {
 
 export type ExposureStep =
   | { do: 'mark_compromised'; server: string; keys: readonly string[] }
-  | { do: 'rotate'; server: string }
+  | { do: 'rotate'; server: string; prefix: string }
   | { do: 'rekey'; volume: string; keyslot: number }
   | { do: 'verify'; volume: string }
   | { do: 'destroy'; server: string; keys: readonly string[] }
@@ -50,29 +57,42 @@ export interface ExposurePlan {
   unaffected: readonly string[]
 }
 
-/** Plans the answer to an exposure of all keys of these servers. */
+/**
+ * Plans the answer to an exposure of all keys of these servers. What an earlier run has done, the
+ * states of the keys tell, and it is not done again.
+ */
 export function planExposure(
   servers: readonly ExposedServer[],
   volumes: readonly ExposedVolume[],
 ): ExposurePlan {
-  const exposed = new Set(servers.flatMap(({ keys }) => keys))
+  const exposed = new Set(servers.flatMap(({ keys }) => keys.map(({ kid }) => kid)))
   const affected = volumes.map((volume) => ({ volume, keyslots: boundTo(volume, exposed) }))
   const rekeyed = affected.filter(({ volume, keyslots }) => volume.reachable && keyslots.length > 0)
   const away = affected.filter(({ volume, keyslots }) => !volume.reachable && keyslots.length > 0)
   const unreached = away.map(({ volume, keyslots }) => unreachedOf(volume, keyslots, exposed))
   return {
     steps: [
-      ...servers.map(({ name, keys }): ExposureStep => {
-        return { do: 'mark_compromised', server: name, keys }
+      ...servers.flatMap(({ name, keys }): ExposureStep[] => {
+        const unmarked = keys.filter(({ marked }) => !marked).map(({ kid }) => kid)
+        return unmarked.length === 0
+          ? []
+          : [{ do: 'mark_compromised', server: name, keys: unmarked }]
       }),
-      ...servers.map(({ name }): ExposureStep => ({ do: 'rotate', server: name })),
+      ...servers.flatMap(({ name, keys }): ExposureStep[] => {
+        const advertised = keys.filter(({ state }) => state === 'advertised')
+        const prefixes = [...new Set(advertised.map(({ prefix }) => prefix))]
+        return prefixes.map((prefix) => ({ do: 'rotate', server: name, prefix }))
+      }),
       ...rekeyed.flatMap(({ volume, keyslots }): ExposureStep[] => [
         ...keyslots.map((keyslot): ExposureStep => {
           return { do: 'rekey', volume: volume.name, keyslot }
         }),
         { do: 'verify', volume: volume.name },
       ]),
-      ...servers.map(({ name, keys }): ExposureStep => ({ do: 'destroy', server: name, keys })),
+      ...servers.flatMap(({ name, keys }): ExposureStep[] => {
+        const there = keys.filter(({ state }) => state !== 'retired').map(({ kid }) => kid)
+        return there.length === 0 ? [] : [{ do: 'destroy', server: name, keys: there }]
+      }),
     ],
     unreached,
     stranded: unreached.filter(({ margin }) => margin < 0).map(({ volume }) => volume),

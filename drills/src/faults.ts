@@ -5,6 +5,7 @@ export const drillsFault = faults({
   'drills.check_failed': 'integrity',
   'drills.destruction_refused': 'refused',
   'drills.directory_not_empty': 'refused',
+  'drills.interrupted': 'unavailable',
   'drills.not_refused': 'integrity',
   'drills.timed_out': 'unavailable',
   'drills.unknown': 'usage',

@@ -1,4 +1,12 @@
+export { drills, runDrill } from './catalogue.ts'
 export type { Drill, DrillContext, DrillResult } from './drill.ts'
+export * from './exposure.ts'
+export {
+  type ExposureReport,
+  type ExposureWork,
+  respondToExposure,
+  waysOf,
+} from './exposure-apply.ts'
 export { drillsFault } from './faults.ts'
 export type * from './fleet.ts'
 export { startLocalFleet } from './local-fleet.ts'

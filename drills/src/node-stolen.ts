@@ -50,10 +50,7 @@ export const nodeStolen: Drill = {
 }
 
 /** Rotates every server. */
-export async function rotateAll(
-  { timeline }: Stage,
-  servers: readonly ServerProcess[],
-): Promise<void> {
+async function rotateAll({ timeline }: Stage, servers: readonly ServerProcess[]): Promise<void> {
   for (const server of servers) {
     const { created } = await server.administration.rotate()
     timeline.note('keys are rotated', { server: server.name, created: created.map((k) => k.kid) })
@@ -80,7 +77,7 @@ async function destroyAll(
 }
 
 /** The codes of every pin that did not open, from the bottom of a fault's details. */
-export function reasonsOf(fault: unknown): string[] {
+function reasonsOf(fault: unknown): string[] {
   if (!isFault(fault)) return []
   return codesIn(fault.details)
 }

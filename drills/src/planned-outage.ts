@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { listVault, maintainVault, passVault, regenVault } from '@holdfast/vault'
+import { listVault, maintainVault, passVault, regenVault, type VaultDeps } from '@holdfast/vault'
 import type { Drill } from './drill.ts'
 import {
   opens,
@@ -49,20 +49,14 @@ export const plannedOutage: Drill = {
 }
 
 /** The keyslot of the volume's one automatic binding. */
-export async function automaticSlot(
-  deps: Parameters<typeof listVault>[0],
-  device: string,
-): Promise<number> {
+async function automaticSlot(deps: VaultDeps, device: string): Promise<number> {
   const { slots } = await listVault(deps, { device })
   const found = slots.find(({ purpose }) => purpose === 'automatic')
   if (found === undefined) throw new Error(`${device} has no automatic binding`)
   return found.keyslot
 }
 
-async function vaultFolder(
-  deps: Parameters<typeof listVault>[0],
-  volume: { device: string },
-): Promise<string> {
+async function vaultFolder(deps: VaultDeps, volume: { device: string }): Promise<string> {
   return join(deps.stateDirectory, 'vaults', (await listVault(deps, volume)).uuid)
 }
 

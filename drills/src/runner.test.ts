@@ -92,10 +92,32 @@ describe('running a drill', () => {
             })
           }),
       ),
-      { directory, command, timeout: 50 },
+      { directory, command, timeout: 50, grace: 50 },
     )
     assert.equal(aborted, true)
     assert.equal(result.problem?.code, 'drills.timed_out')
+  })
+
+  it('stops at the next step when it is interrupted, and what was just started is cleaned up', async () => {
+    const stop = new AbortController()
+    const seen: string[] = []
+    const result = await perform(
+      drill(async ({ timeline, cleanup }) => {
+        timeline.note('a server is starting')
+        stop.abort()
+        await new Promise((resolve) => setImmediate(resolve))
+        cleanup.defer(() => void seen.push('the server is stopped'))
+        timeline.note('a server has started')
+        seen.push('gone on')
+      }),
+      { directory, command, signal: stop.signal },
+    )
+    assert.deepEqual(seen, ['the server is stopped'])
+    assert.equal(result.problem?.code, 'drills.interrupted')
+    assert.deepEqual(
+      result.evidence.map(({ step }) => step),
+      ['a server is starting'],
+    )
   })
 
   it('finds drills by name and points to the list otherwise', () => {

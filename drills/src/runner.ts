@@ -6,30 +6,31 @@ import { drillsFault } from './faults.ts'
 import { Timeline } from './timeline.ts'
 
 const defaultTimeout = 120_000
+const defaultGrace = 10_000
 
 /**
  * Runs one drill to its end and cleans up after it: every process it started is gone and its
  * directory removed, whatever happened. Never throws for a drill that fails: the result says so.
  */
 export async function perform(drill: Drill, context: DrillContext): Promise<DrillResult> {
-  const { command, timeout = defaultTimeout } = context
+  const { command, timeout = defaultTimeout, grace = defaultGrace } = context
   const began = systemClock.now()
-  const timeline = new Timeline(systemClock, context.onEvent)
   const deadline = new AbortController()
   const timer = setTimeout(() => deadline.abort(lateBy(drill, timeout)), timeout)
   const signal =
     context.signal === undefined
       ? deadline.signal
       : AbortSignal.any([context.signal, deadline.signal])
+  const timeline = new Timeline(systemClock, signal, context.onEvent)
   await ensureDirectory(context.directory)
   const directory = await mkdtemp(join(context.directory, `${drill.name}-`))
   let failure: unknown
   try {
     await using cleanup = new AsyncDisposableStack()
     cleanup.defer(() => rm(directory, { recursive: true, force: true }))
-    await untilAborted(drill.run({ directory, command, timeline, signal, cleanup }), signal)
+    await noLonger(drill.run({ directory, command, timeline, signal, cleanup }), signal, grace)
   } catch (error) {
-    failure = deadline.signal.aborted ? deadline.signal.reason : error
+    failure = signal.aborted ? reasonOf(drill, deadline.signal) : error
   } finally {
     clearTimeout(timer)
   }
@@ -39,20 +40,30 @@ export async function perform(drill: Drill, context: DrillContext): Promise<Dril
   return failure === undefined ? result : { ...result, problem: problemOf(failure) }
 }
 
-/** Waits for the drill, but not longer than its signal allows; what comes later is not looked at. */
-async function untilAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
-  let stop: () => void = () => undefined
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason)
-    signal.addEventListener('abort', stop, { once: true })
-  })
-  try {
-    signal.throwIfAborted()
-    await Promise.race([work, aborted])
-  } finally {
-    signal.removeEventListener('abort', stop)
-    work.catch(() => undefined)
+/**
+ * Waits for the drill. Once the signal is aborted it gets `grace` milliseconds to end by itself, so
+ * that nothing it is just starting is left over; a drill that hangs does not hold the caller up.
+ */
+async function noLonger(work: Promise<void>, signal: AbortSignal, grace: number): Promise<void> {
+  const { promise: late, reject } = Promise.withResolvers<never>()
+  let timer: NodeJS.Timeout | undefined
+  const aborted = () => {
+    timer = setTimeout(() => reject(signal.reason), grace)
   }
+  signal.addEventListener('abort', aborted, { once: true })
+  if (signal.aborted) aborted()
+  try {
+    await Promise.race([work, late])
+    signal.throwIfAborted()
+  } finally {
+    clearTimeout(timer)
+    signal.removeEventListener('abort', aborted)
+  }
+}
+
+function reasonOf(drill: Drill, deadline: AbortSignal): unknown {
+  if (deadline.aborted) return deadline.reason
+  return drillsFault('drills.interrupted', `${drill.name} was stopped before its end`)
 }
 
 function lateBy(drill: Drill, timeout: number): Error {

@@ -26,8 +26,8 @@ export const smallArgon: KeyDerivation = {
   parallel: 1,
 }
 
-/** Every way that a volume without a usable way in may say so. */
-export const shut = ['vault.no_way_in', 'seal.threshold_not_met']
+/** How a volume says that nothing opens it now; with a single pin it is that pin's own fault. */
+export const shut = ['vault.no_way_in', 'seal.server_unreachable', 'seal.server_refused']
 
 /** A local fleet as a drill's scene: three key servers, two of which open; two of three holders. */
 export async function setFleet(

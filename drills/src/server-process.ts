@@ -28,6 +28,7 @@ export class ServerProcess implements FleetServer {
   #port: number
   #socket = ''
   #running: RunningProgram | undefined
+  #starting: Promise<void> | undefined
 
   private constructor(place: ServerPlace) {
     this.name = place.name
@@ -65,7 +66,14 @@ export class ServerProcess implements FleetServer {
     return adminClient(this.#socket)
   }
 
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.#starting ??= this.#start().finally(() => {
+      this.#starting = undefined
+    })
+    return this.#starting
+  }
+
+  async #start(): Promise<void> {
     if (this.#running !== undefined) return
     const { program, args } = this.#place.command
     const { running, line } = await startProgram(

@@ -20,16 +20,23 @@ export class Timeline {
   readonly evidence: Evidence[] = []
   readonly #clock: Clock
   readonly #began: number
+  readonly #signal: AbortSignal
   readonly #onEvent: (evidence: Evidence) => void
 
-  constructor(clock: Clock, onEvent: (evidence: Evidence) => void = () => undefined) {
+  constructor(
+    clock: Clock,
+    signal: AbortSignal,
+    onEvent: (evidence: Evidence) => void = () => undefined,
+  ) {
     this.#clock = clock
+    this.#signal = signal
     this.#began = clock.now()
     this.#onEvent = onEvent
   }
 
-  /** Records what was done. */
+  /** Records what was done. Throws the signal's reason when the drill is to stop: it goes no further. */
   note(step: string, facts: JsonObject = {}): void {
+    this.#signal.throwIfAborted()
     const now = this.#clock.now()
     const at = new Date(now).toISOString()
     const evidence = { at, after: now - this.#began, step, ...facts }

@@ -25,8 +25,12 @@ export class Connection {
   readonly address: string
   readonly #socket: Socket
   readonly #host: ConnectionHost
-  #input: Buffer | undefined
+  #chunks: Buffer[] = []
+  #size = 0
+  /** With fewer bytes than this in the buffer there is nothing to parse. */
+  #need = 1
   #state: 'idle' | 'reading' | 'working' | 'closing' = 'idle'
+  #parsing = false
   #keepAlive = true
   #ended = false
   #continued = false
@@ -39,7 +43,7 @@ export class Connection {
     this.#deadline = host.now() + host.idleTime
     socket.on('data', (chunk: Buffer) => this.#received(chunk))
     socket.on('end', () => this.#finished())
-    socket.on('error', () => socket.destroy()) // the client is gone; nobody is left to tell
+    socket.on('error', () => this.destroy()) // the client is gone; nobody is left to tell
     socket.on('close', () => host.closed(this))
   }
 
@@ -52,7 +56,7 @@ export class Connection {
   reply(text: string): void {
     if (this.#state !== 'working') return
     if (this.#socket.writableLength > unreadLimit) this.destroy()
-    else if (!this.#keepAlive || (this.#ended && this.#input === undefined)) this.close(text)
+    else if (!this.#keepAlive || (this.#ended && this.#size === 0)) this.close(text)
     else this.#answer(text)
   }
 
@@ -61,13 +65,12 @@ export class Connection {
     this.#state = 'idle'
     this.#deadline = this.#host.now() + this.#host.idleTime
     if (this.#socket.isPaused()) this.#socket.resume()
-    if (this.#input !== undefined) this.#parse()
+    if (!this.#parsing) this.#parse()
   }
 
   /** Sends a last reply and closes; what still arrives is read and dropped, or it would be lost to a reset. */
   close(text: string): void {
-    this.#state = 'closing'
-    this.#input = undefined
+    this.#end()
     this.#deadline = this.#host.now() + lingerTime
     this.#socket.end(text, 'latin1')
   }
@@ -86,17 +89,22 @@ export class Connection {
   }
 
   destroy(): void {
+    this.#end()
     this.#socket.destroy()
+  }
+
+  #end(): void {
+    this.#state = 'closing'
+    this.#chunks = []
+    this.#size = 0
   }
 
   #received(chunk: Buffer): void {
     if (this.#state === 'closing') return
-    this.#input = this.#input === undefined ? chunk : Buffer.concat([this.#input, chunk])
-    if (this.#state === 'working') {
-      if (this.#input.length > bufferLimit) this.#socket.pause()
-      return
-    }
-    this.#parse()
+    this.#chunks.push(chunk)
+    this.#size += chunk.length
+    if (this.#state !== 'working') this.#parse()
+    else if (this.#size > bufferLimit) this.#socket.pause()
   }
 
   #finished(): void {
@@ -105,17 +113,24 @@ export class Connection {
     else if (this.#state === 'idle') this.#socket.end()
   }
 
+  /** Takes requests from the buffer for as long as each is answered at once. A loop, not a recursion. */
   #parse(): void {
-    const input = this.#input
-    if (input === undefined) return
-    const parsed = parseRequest(input)
-    if (parsed.kind === 'request') this.#accept(input, parsed.request)
-    else if (parsed.kind === 'broken') this.#refuse(parsed)
-    else if (this.#ended) this.destroy()
-    else this.#wait(parsed.expectsContinue)
+    this.#parsing = true
+    while (this.#size >= this.#need && (this.#state === 'idle' || this.#state === 'reading')) {
+      const [first = Buffer.of()] = this.#chunks
+      const input = this.#chunks.length === 1 ? first : Buffer.concat(this.#chunks)
+      const parsed = parseRequest(input)
+      if (parsed.kind === 'request') this.#accept(input, parsed.request)
+      else if (parsed.kind === 'broken') this.#refuse(parsed)
+      else if (this.#ended) this.destroy()
+      else this.#wait(input, parsed)
+    }
+    this.#parsing = false
   }
 
-  #wait(expectsContinue: boolean): void {
+  #wait(input: Buffer, { need, expectsContinue }: Extract<Parsed, { kind: 'more' }>): void {
+    this.#chunks = [input]
+    this.#need = Math.max(need, input.length + 1)
     if (this.#state === 'idle') {
       this.#state = 'reading'
       this.#deadline = this.#host.now() + this.#host.requestTime
@@ -128,9 +143,11 @@ export class Connection {
 
   #accept(input: Buffer, request: Request): void {
     this.#state = 'working'
+    this.#need = 1
     this.#continued = false
     this.#keepAlive &&= request.keepAlive
-    this.#input = request.length < input.length ? input.subarray(request.length) : undefined
+    this.#size = input.length - request.length
+    this.#chunks = this.#size > 0 ? [input.subarray(request.length)] : []
     this.#host.handle(request, this)
   }
 

@@ -58,11 +58,6 @@ export class Engine implements Disposable {
     return this.#snapshot
   }
 
-  /** True when a self-test failed: nothing this process computes may be handed out. */
-  get faulty(): boolean {
-    return this.#faulty
-  }
-
   /** Reads the directory again and replaces the picture at once; on failure the old one stays. */
   reload(): Promise<void> {
     const next = this.#reloading.then(() => this.#load())
@@ -79,7 +74,7 @@ export class Engine implements Disposable {
         this.#log.warn(details, message),
       )
       await next.spaces.get('')?.advertisement()
-      this.#snapshot = next
+      this.#snapshot = this.#faulty ? { ...next, canSign: false } : next
       disposeDropped(previous, next)
       this.#reloadProblem = undefined
       const { fingerprint, counts, complete } = next
@@ -121,6 +116,7 @@ export class Engine implements Disposable {
       selfTest(key.exchange, key.privateKey)
     } catch (error) {
       this.#faulty = true
+      this.#snapshot = { ...this.#snapshot, canSign: false } // every recovery is answered 500
       this.#log.fatal({ kid: key.stored.kid, error: messageOf(error) }, 'a self-test failed')
       onFaulty()
     }

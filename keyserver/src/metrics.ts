@@ -77,14 +77,28 @@ export class Metrics {
           this.set(value())
         },
       })
+    const counter = (name: string, help: string, value: () => number) =>
+      new Counter({
+        name: `holdfast_keyserver_${name}_total`,
+        help,
+        registers: [this.#registry],
+        collect() {
+          this.reset()
+          this.inc(value())
+        },
+      })
     gauge('connections', 'Open connections', () => source.gauges().connections)
-    gauge('accepted', 'Connections accepted', () => source.gauges().accepted)
-    gauge('refused', 'Connections refused, too many were open', () => source.gauges().refused)
-    gauge('limited', 'Requests over the rate of their address', () => source.gauges().limited)
-    gauge('overloaded', 'Recoveries refused, full queue or hold', () => source.gauges().overloaded)
+    counter('accepted', 'Connections accepted', () => source.gauges().accepted)
+    counter('refused', 'Connections refused, too many were open', () => source.gauges().refused)
+    counter('limited', 'Requests over the rate of their address', () => source.gauges().limited)
+    counter(
+      'overloaded',
+      'Recoveries refused, full queue or hold',
+      () => source.gauges().overloaded,
+    )
     gauge('workers', 'Server processes running', () => source.workers)
-    gauge('worker_restarts', 'Server processes replaced', () => source.restarts)
-    gauge('audit_dropped', 'Audit lines lost to a slow reader', () => source.auditDropped)
+    counter('worker_restarts', 'Server processes replaced', () => source.restarts)
+    counter('audit_dropped', 'Audit lines lost to a slow reader', () => source.auditDropped)
     gauge('keys_advertised', 'Advertised keys', () => source.health().advertised)
     gauge('keys_hidden', 'Hidden keys that still answer', () => source.health().hidden)
     gauge('prefixes', 'Prefixes', () => source.health().prefixes)

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { isObject, type JsonObject, toBase64url } from '@holdfast/base'
-import { type EcPublicJwk, isCurveName, type Point, pointOf, toBytes } from '@holdfast/crypto'
+import { type EcPublicJwk, type EncodedPoint, encodedPointOf, isCurveName } from '@holdfast/crypto'
 import type { Snapshot } from './snapshot.ts'
 import { emptyReply, recoveryReply } from './wire.ts'
 
@@ -42,9 +42,8 @@ export function recover(
   const { kid, crv } = key.stored
   const point = readPoint(request, crv)
   if (point === undefined) return { ...malformed, kid, crv }
-  const { x, y } = key.exchange.multiply(point)
-  const { size } = key.exchange.curve
-  const reply = recoveryReply(crv, toBase64url(toBytes(x, size)), toBase64url(toBytes(y, size)))
+  const { x, y } = key.exchange.multiplyEncoded(point)
+  const reply = recoveryReply(crv, toBase64url(x), toBase64url(y))
   return { status: 200, reply, kid, crv }
 }
 
@@ -67,12 +66,12 @@ function mayDeriveKey(request: JsonObject): boolean {
   return Array.isArray(operations) && operations.includes('deriveKey')
 }
 
-function readPoint(request: JsonObject, crv: string): Point | undefined {
+function readPoint(request: JsonObject, crv: string): EncodedPoint | undefined {
   const { x, y } = request
   if (request.crv !== crv || !isCurveName(crv)) return undefined
   if (typeof x !== 'string' || typeof y !== 'string') return undefined
   try {
-    return pointOf({ kty: 'EC', crv, x, y } satisfies EcPublicJwk)
+    return encodedPointOf({ kty: 'EC', crv, x, y } satisfies EcPublicJwk)
   } catch {
     return undefined
   }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ensureDirectory, messageOf } from '@holdfast/base'
@@ -81,11 +82,12 @@ export async function serve(options: ServeOptions, signal?: AbortSignal): Promis
   )
   await watch.look()
   const administration = administrationOf(options, front, watch, usage)
-  const adminSocket = options.adminSocket ?? (await privateSocket())
+  const adminSocket = options.adminSocket ?? (await privateSocket(cleanup))
   cleanup.use(await startAdmin(adminSocket, administration, log))
   const running = cleanup.move()
   const stop = once(() => running.disposeAsync())
   signal?.addEventListener('abort', () => void stop(), { once: true })
+  if (signal?.aborted === true) await stop() // while it was starting
   return { port: front.port, adminSocket, administration, [Symbol.asyncDispose]: stop }
 }
 
@@ -189,8 +191,10 @@ function administrationOf(
   }
 }
 
-async function privateSocket(): Promise<string> {
+/** A socket in a new folder that only this user may enter; the folder goes when the server ends. */
+async function privateSocket(cleanup: AsyncDisposableStack): Promise<string> {
   const folder = join(tmpdir(), `holdfast-keyserver-${randomBytes(8).toString('hex')}`)
   await ensureDirectory(folder)
+  cleanup.defer(() => rm(folder, { recursive: true, force: true }))
   return join(folder, 'admin.sock')
 }

@@ -63,7 +63,8 @@ export function buildSnapshot(
   warn: Warn,
 ): Snapshot {
   const serving = new Map<string, ServingKey>()
-  const keys = usableKeys(keySet, state, previous, warn).filter((key) => {
+  const candidates = usableKeys(keySet, state, previous, warn)
+  const keys = candidates.filter((key) => {
     const prepared = prepare(key, previous, warn)
     if (prepared !== undefined && prepared !== 'usable') serving.set(identity(key), prepared)
     return prepared !== undefined
@@ -87,7 +88,7 @@ export function buildSnapshot(
       advertised: keys.filter((key) => !key.hidden).length,
       hidden: keys.filter((key) => key.hidden).length,
       prefixes: keySet.prefixes.length,
-      problems: keySet.problems.length,
+      problems: keySet.problems.length + candidates.length - keys.length,
     },
     canSign: keys.some((key) => key.use === 'signing'),
     complete,

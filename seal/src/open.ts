@@ -1,10 +1,4 @@
-import {
-  type Clock,
-  type Fault,
-  isFault,
-  type Secret,
-  systemClock,
-} from '@holdfast/base'
+import { type Clock, type Fault, isFault, type Secret, systemClock } from '@holdfast/base'
 import { combineShares, decryptJwe, type Jwe } from '@holdfast/crypto'
 import { asFault, sealFault } from './faults.ts'
 import { parseSealed, pinNameOf } from './header.ts'

@@ -21,7 +21,7 @@ export function passphrasePin(ask?: AskPassphrase): Pin {
     const passphrase = await ask?.(label, signal)
     if (passphrase !== undefined && passphrase.length > 0) return passphrase
     throw sealFault('seal.passphrase_absent', `nobody gave the passphrase ${label}`, {
-      hint: 'run in a terminal, or give it on standard input with --passphrase-stdin',
+      hint: 'run in a terminal, or give it on standard input with --passphrase-file -',
     })
   }
   return {

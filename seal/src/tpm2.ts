@@ -8,6 +8,7 @@ import {
   type JsonObject,
   parseJson,
   type RunOptions,
+  type RunResult,
   run,
   Secret,
   toBase64url,
@@ -79,8 +80,12 @@ interface Blobs {
 /** The tpm2-tools commands of one pin, each in its own throw-away directory. */
 class Tools {
   readonly #environment: Readonly<Record<string, string>>
+  /** Without a resource manager in between, each tool leaves its objects and sessions in the TPM's few places. */
+  readonly #unmanaged: boolean
+  #last: Promise<unknown> = Promise.resolve()
 
   constructor(tcti: string | undefined) {
+    this.#unmanaged = /^(swtpm|mssim|device:\/dev\/tpm\d)/.test(tcti ?? '')
     this.#environment = tcti === undefined ? {} : { TPM2TOOLS_TCTI: tcti }
   }
 
@@ -102,7 +107,7 @@ class Tools {
         at('priv'),
       ]
       const attribute = policy.length === 0 ? `${attributes}|userwithauth` : attributes
-      await tpm('tpm2_create', [...args, '-a', attribute, ...policy, '-i-'], {
+      await this.#tpm('tpm2_create', [...args, '-a', attribute, ...policy, '-i-'], {
         ...options,
         input: jwk,
       })
@@ -129,17 +134,17 @@ class Tools {
         '-c',
         at('load.ctx'),
       ]
-      await tpm('tpm2_load', load, options)
+      await this.#tpm('tpm2_load', load, options)
       const auth =
         config.pcr_ids === undefined ? [] : ['-p', `pcr:${config.pcr_bank}:${config.pcr_ids}`]
-      const { stdout } = await tpm('tpm2_unseal', ['-c', at('load.ctx'), ...auth], options)
+      const { stdout } = await this.#tpm('tpm2_unseal', ['-c', at('load.ctx'), ...auth], options)
       return Secret.take(stdout)
     })
   }
 
   async #primary(config: Tpm2Config, context: string, options: RunOptions): Promise<void> {
     const args = ['-Q', '-C', 'o', '-g', config.hash, '-G', config.key, '-c', context]
-    await tpm('tpm2_createprimary', args, options)
+    await this.#tpm('tpm2_createprimary', args, options)
   }
 
   /** Arguments that tie the object to the PCRs; none without `pcr_ids`. */
@@ -160,7 +165,7 @@ class Tools {
       await writeFile(join(folder, 'pcrs'), fromBase64url(config.pcr_digest, 'pcr_digest'))
       args.push('-f', join(folder, 'pcrs'))
     }
-    await tpm('tpm2_createpolicy', args, options)
+    await this.#tpm('tpm2_createpolicy', args, options)
     return ['-L', file]
   }
 
@@ -172,8 +177,29 @@ class Tools {
     }
   }
 
+  async #tpm(program: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
+    try {
+      return await tpm(program, args, options)
+    } finally {
+      if (this.#unmanaged) {
+        await run('tpm2_flushcontext', ['-t', '-l', '-s'], {
+          environment: this.#environment,
+          accept: [0, 1],
+        })
+      }
+    }
+  }
+
+  /** One at a time where flushing would take the objects of another operation away. */
   async #inDirectory<T>(work: (folder: string) => Promise<T>): Promise<T> {
-    const folder = await mkdtemp('/dev/shm/holdfast-tpm2-')
+    if (!this.#unmanaged) return await this.#inOwnDirectory(work)
+    const turn = this.#last.then(() => this.#inOwnDirectory(work))
+    this.#last = turn.catch(() => undefined)
+    return await turn
+  }
+
+  async #inOwnDirectory<T>(work: (folder: string) => Promise<T>): Promise<T> {
+    const folder = await mkdtemp(`/dev/shm/holdfast-tpm2-${process.pid}-`)
     try {
       return await work(folder)
     } finally {
@@ -182,7 +208,11 @@ class Tools {
   }
 }
 
-async function tpm(program: string, args: readonly string[], options: RunOptions) {
+async function tpm(
+  program: string,
+  args: readonly string[],
+  options: RunOptions,
+): Promise<RunResult> {
   try {
     return await run(program, args, options)
   } catch (cause) {

@@ -1,12 +1,11 @@
-import type { Secret } from '@holdfast/base'
 import type { Policy } from '@holdfast/seal'
-import { afterChange, readInventory } from './apply.ts'
+import { type Access, afterChange, readInventory } from './apply.ts'
 import { findKeyslot, importToken, type VolumeRef } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
 import { putBack, saveHeader } from './header-undo.ts'
 import type { Inventory } from './inventory.ts'
 import { freeToken } from './metadata.ts'
-import { type AccessOptions, type BindResult, bind, changing, existingPassphrase } from './rekey.ts'
+import { type AccessOptions, type BindResult, bind, changing, existingAccess } from './rekey.ts'
 import { type Standing, standingOf } from './standing.ts'
 import {
   audit,
@@ -48,7 +47,7 @@ export async function adoptVault(
   options: AdoptOptions = {},
 ): Promise<Adopted> {
   return await changing(deps, volume, async (vault) => {
-    using existing = await existingPassphrase(vault, await readInventory(vault), options)
+    using existing = await existingAccess(vault, await readInventory(vault), options)
     const owner = await adoptOwner(vault, existing)
     const marked = await adoptTokens(vault)
     const recovery =
@@ -57,7 +56,7 @@ export async function adoptVault(
         : await bind(vault, await readInventory(vault), options.recovery, {
             ...options,
             purpose: 'recovery',
-            passphrase: existing,
+            passphrase: existing.passphrase,
           })
     await writeRecord(vault, { ...(await readRecord(vault)), state: 'ready' })
     await audit(vault, 'adopt', { marked, ...(owner === undefined ? {} : { owner }) })
@@ -93,8 +92,8 @@ export async function adoptTokens(vault: Vault): Promise<number[]> {
 }
 
 /** Records the passphrase's keyslot as the owner's, where nothing describes it yet. */
-async function adoptOwner(vault: Vault, passphrase: Secret): Promise<number | undefined> {
-  const keyslot = await findKeyslot(vault.volume, passphrase)
+async function adoptOwner(vault: Vault, access: Access): Promise<number | undefined> {
+  const keyslot = access.keyslot ?? (await findKeyslot(vault.volume, access.passphrase))
   if (keyslot === undefined) {
     throw vaultFault(
       'vault.passphrase_wrong',

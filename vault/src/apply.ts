@@ -1,5 +1,5 @@
 import { isFault, messageOf, type Secret } from '@holdfast/base'
-import { open, type Rehearsal, rehearse } from '@holdfast/seal'
+import { open, type Rehearsal } from '@holdfast/seal'
 import {
   addKey,
   importToken,
@@ -28,12 +28,20 @@ export interface Means {
   operation: string
   purpose: Purpose
   /** Opens the volume as it is; needed to add a keyslot. */
-  existing?: Secret
+  existing?: Access
   /** The passphrase of the new keyslot. */
   fresh?: Secret
   derivation?: KeyDerivation
-  /** Accept a new way in that only people who are not here could prove. */
-  unproven?: boolean
+  /** How the new sealed passphrase did when it was just rehearsed; none for an owner's. */
+  rehearsal?: Rehearsal
+  /** Stops the change while it can still be undone. */
+  signal?: AbortSignal
+}
+
+/** A passphrase that opens the volume, and the keyslot it opens, if known. */
+export interface Access extends Disposable {
+  passphrase: Secret
+  keyslot: number | undefined
 }
 
 /** What became of a change. */
@@ -62,7 +70,10 @@ export async function applyPlan(
   await journal.write(entry)
   const work: Work = { vault, means, entry, proof: undefined }
   try {
-    for (const step of plan.steps) await takeStep(work, step)
+    for (const step of plan.steps) {
+      if (!entry.committed) means.signal?.throwIfAborted()
+      await takeStep(work, step)
+    }
   } catch (error) {
     if (!entry.committed) {
       await putBack(vault.volume, metadata, saved)
@@ -142,8 +153,8 @@ async function takeStep(work: Work, step: Step): Promise<void> {
     case 'remove_token':
       return await removeToken(volume, step.token)
     case 'kill_keyslot':
-      // With the new passphrase at hand cryptsetup itself makes sure that another slot opens.
-      return await killSlot(volume, step.keyslot, work.means.fresh ?? work.means.existing)
+      // What remains has been proven, and cryptsetup's own check would try Argon2id slots first.
+      return await killSlot(volume, step.keyslot)
     default:
       return step satisfies never
   }
@@ -159,7 +170,8 @@ async function addKeyslot(work: Work, keyslot: number): Promise<void> {
     )
   }
   const derivation = means.derivation ?? { kind: 'full_entropy' }
-  await addKey(vault.volume, keyslot, existing, fresh, derivation)
+  const { passphrase } = existing
+  await addKey(vault.volume, keyslot, passphrase, fresh, derivation, existing.keyslot)
   const salt = (await readMetadata(vault.volume)).keyslots.get(keyslot)?.salt
   if (entry.added !== undefined && salt !== undefined) entry.added.salt = salt
   await journalOf(vault).write(entry)
@@ -174,7 +186,10 @@ async function requireOpens(vault: Vault, passphrase: Secret, keyslot: number): 
   })
 }
 
-/** Reads the new token back, opens it through its live pins and tries the keyslot with the result. */
+/**
+ * Reads the new token back, opens it through its live pins and tries the keyslot with the result.
+ * The pins have each been rehearsed on this very sealed form before the header was touched.
+ */
 async function proveWay({ vault, means }: Work, keyslot: number, id: number): Promise<Proof> {
   const metadata = await readMetadata(vault.volume)
   const slot = metadata.keyslots.get(keyslot)
@@ -186,13 +201,13 @@ async function proveWay({ vault, means }: Work, keyslot: number, id: number): Pr
     await requireOpens(vault, means.fresh, keyslot)
     return { ...found, state: 'proven' }
   }
-  if (token.kind !== 'binding') throw unproven(keyslot, 'its token does not read back')
-  const rehearsal = await rehearse(vault.pins, token.jwe)
-  const shown = rehearsalJson(rehearsal)
-  if (rehearsal.state === 'not_tried' && means.unproven === true) {
-    return { ...found, state: 'not_tried', rehearsal: shown }
+  const { rehearsal } = means
+  if (token.kind !== 'binding' || rehearsal === undefined) {
+    throw unproven(keyslot, 'its token does not read back')
   }
-  if (rehearsal.state !== 'proven') throw unproven(keyslot, rehearsalProblem(rehearsal))
+  const shown = rehearsalJson(rehearsal)
+  // Sealing has accepted that only people who are not here could prove it.
+  if (rehearsal.state === 'not_tried') return { ...found, state: 'not_tried', rehearsal: shown }
   using passphrase = await open(vault.pins, token.jwe)
   await requireOpens(vault, passphrase, keyslot)
   return { ...found, state: 'proven', rehearsal: shown }
@@ -202,15 +217,6 @@ async function proveWay({ vault, means }: Work, keyslot: number, id: number): Pr
 export function rehearsalJson(rehearsal: Rehearsal): Record<string, unknown> {
   const text = JSON.stringify(rehearsal)
   return JSON.parse(text) as Record<string, unknown> // what was just written
-}
-
-function rehearsalProblem(rehearsal: Rehearsal): string {
-  const own =
-    rehearsal.fault === undefined ? [] : [`${rehearsal.label}: ${rehearsal.fault.message}`]
-  const all = [...own, ...(rehearsal.children ?? []).map(rehearsalProblem)].filter((text) => text)
-  return (
-    all.join('; ') || (rehearsal.state === 'not_tried' ? 'it needs people who are not here' : '')
-  )
 }
 
 function unproven(keyslot: number, reason: string): Error {

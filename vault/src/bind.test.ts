@@ -25,6 +25,11 @@ describe('bind, unlock, regen and edit', () => {
     })
     assert.equal(bound.keyslot, 1)
     assert.equal(bound.proof?.state, 'proven')
+    const repeated = { passphrase: secret }
+    await assert.rejects(
+      bindVault(bench.deps, volume, tangPolicy(servers.slice(0, 1)), repeated),
+      (error) => isFault(error, 'vault.already_bound'),
+    )
     const opened = await unlockVault(bench.deps, volume)
     assert.equal(opened.keyslot, 1)
     const shown = await clevis(['luks', 'pass', '-d', volume.device, '-s', '1'])

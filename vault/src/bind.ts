@@ -12,7 +12,7 @@ import {
   bind,
   boundSlot,
   changing,
-  existingPassphrase,
+  existingAccess,
   replaceBinding,
 } from './rekey.ts'
 import type { VaultDeps } from './state.ts'
@@ -44,7 +44,7 @@ export async function addOwnerPassphrase(
 ): Promise<BindResult> {
   return await changing(deps, volume, async (vault) => {
     const inventory = await readInventory(vault)
-    using existing = await existingPassphrase(vault, inventory, options)
+    using existing = await existingAccess(vault, inventory, options)
     const { label, keyslot, derivation = { kind: 'argon2id' } } = options
     const mark: Mark = {
       v: 1,

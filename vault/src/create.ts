@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { stat } from 'node:fs/promises'
-import { isObject, type JsonObject, type Secret } from '@holdfast/base'
-import { type Policy, rehearse } from '@holdfast/seal'
+import type { JsonObject, Secret } from '@holdfast/base'
+import type { Policy, Rehearsal } from '@holdfast/seal'
 import { afterChange, readInventory, rehearsalJson } from './apply.ts'
 import { format, importToken, type KeyDerivation, type VolumeRef } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
@@ -136,37 +136,34 @@ async function formatFirst(vault: Vault, forms: Forms, options: CreateOptions): 
   if (owner !== undefined) {
     const derivation = ownerDerivation ?? { kind: 'argon2id' }
     await format(vault.volume, owner, { ...sizes, derivation })
-    await writeFirst(vault, ownerToken(0, mark('owner')), undefined)
+    await writeFirst(vault, ownerToken(0, mark('owner')))
     return
   }
   const recovery = forms.recovery
   if (recovery === undefined) return
   await format(vault.volume, recovery.fresh, { ...sizes, derivation: { kind: 'full_entropy' } })
   const token = bindingToken(0, recovery.form.sealed, mark('recovery'))
-  await writeFirst(vault, token, recovery.form.sealed)
+  await writeFirst(vault, token, recovery.form.rehearsal)
 }
 
-async function writeFirst(
-  vault: Vault,
-  token: JsonObject,
-  sealed: string | undefined,
-): Promise<void> {
+async function writeFirst(vault: Vault, token: JsonObject, rehearsal?: Rehearsal): Promise<void> {
   await importToken(vault.volume, 0, token)
   const { metadata } = await readInventory(vault)
   const first = metadata.keyslots.get(0)
-  if (first === undefined || !isObject(token)) return
+  if (first === undefined) return
   const found = { keyslot: 0, salt: first.salt, at: timestamp(vault) }
-  if (sealed === undefined) {
-    return await writeProofs(vault, metadata, [{ ...found, state: 'proven' }])
-  }
-  const rehearsal = await rehearse(vault.pins, sealed)
-  const proof = { ...found, state: rehearsal.state, rehearsal: rehearsalJson(rehearsal) }
+  const proof =
+    rehearsal === undefined
+      ? { ...found, state: 'proven' as const }
+      : { ...found, state: rehearsal.state, rehearsal: rehearsalJson(rehearsal) }
   await writeProofs(vault, metadata, [proof])
 }
 
 async function bindRest(vault: Vault, forms: Forms, options: CreateOptions) {
-  const existing = options.owner ?? forms.recovery?.fresh
-  if (existing === undefined) throw noRecovery()
+  const first = options.owner ?? forms.recovery?.fresh
+  if (first === undefined) throw noRecovery()
+  // The forms and the caller own the passphrase: nothing to wipe here.
+  const existing = { passphrase: first, keyslot: 0, [Symbol.dispose]: () => undefined }
   const write = async (
     purpose: 'automatic' | 'recovery',
     { form, fresh }: { form: SealedForm; fresh: Secret },
@@ -177,7 +174,7 @@ async function bindRest(vault: Vault, forms: Forms, options: CreateOptions) {
       generation: 1,
       existing,
       fresh,
-      options: { ...sealOptions(options), unproven: options.unproven ?? false },
+      options: sealOptions(options),
     })
   const automatic = await write('automatic', forms.automatic)
   const second =

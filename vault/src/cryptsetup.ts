@@ -11,6 +11,7 @@ import {
   type Secret,
 } from '@holdfast/base'
 import { vaultFault } from './faults.ts'
+import { luks1Fault, readLuks1 } from './luks1.ts'
 import { type Metadata, parseMetadata } from './metadata.ts'
 
 // Every call of cryptsetup(8) that Holdfast makes. Secrets travel on standard input, a second one
@@ -93,12 +94,10 @@ export async function readMetadata(volume: VolumeRef): Promise<Metadata> {
   const result = await run('cryptsetup', args, { accept: [0, 1, 4] })
   if (result.code === 0) return parseMetadata(result.stdout.toString('utf8'), volume.device)
   if ((await luksType(volume)) === 'luks1') {
-    throw vaultFault('vault.luks1', `${volume.device} has a LUKS1 header`, {
-      hint: `back up the header, then run: cryptsetup convert --type luks2 ${volume.device}`,
-    })
+    throw luks1Fault(await readLuks1(headerPath(volume)), headerPath(volume))
   }
   throw vaultFault('vault.not_luks', `${volume.device} has no readable LUKS header`, {
-    hint: 'check the path, or restore the header from a backup',
+    hint: restoreHint(volume),
     details: { stderr: result.stderr.slice(0, 2000) },
   })
 }
@@ -109,18 +108,32 @@ export async function readUuid(volume: VolumeRef): Promise<string> {
   const result = await run('cryptsetup', ['luksUUID', headerPath(volume)], { accept: [0, 1, 4] })
   const uuid = result.stdout.toString('utf8').trim().toLowerCase()
   if (result.code === 0 && /^[0-9a-f-]{36}$/.test(uuid)) return uuid
-  throw vaultFault('vault.not_luks', `${volume.device} has no readable LUKS header`)
+  throw vaultFault('vault.not_luks', `${volume.device} has no readable LUKS header`, {
+    hint: restoreHint(volume),
+  })
 }
 
-/** Adds `added` to a keyslot; `existing` is any passphrase that opens the volume already. */
+function restoreHint({ device }: VolumeRef): string {
+  return `check the path; a header that was destroyed comes back with: holdfast vault header restore ${device}`
+}
+
+/**
+ * Adds `added` to a keyslot; `existing` opens the volume already. Naming its keyslot saves trying it
+ * on others, each of which may cost a whole Argon2id run.
+ */
 export async function addKey(
   volume: VolumeRef,
   keyslot: number,
   existing: Secret,
   added: Secret,
   derivation: KeyDerivation,
+  existingKeyslot?: number,
 ): Promise<void> {
-  const args = ['--key-slot', `${keyslot}`, ...derivationArguments(derivation), '--key-file', '-']
+  const slots =
+    existingKeyslot === undefined
+      ? ['--key-slot', `${keyslot}`]
+      : ['--key-slot', `${existingKeyslot}`, '--new-key-slot', `${keyslot}`]
+  const args = [...slots, ...derivationArguments(derivation), '--key-file', '-']
   await call(volume, 'luksAddKey', args, { input: existing, after: [added] })
 }
 
@@ -205,13 +218,15 @@ export async function openMapping(
   volume: VolumeRef,
   name: string,
   passphrase: Secret,
+  keyslot?: number,
 ): Promise<string> {
   if (!(await hasDeviceMapper())) {
     throw vaultFault('vault.device_mapper_absent', 'this kernel has no device-mapper', {
       hint: 'load the module: modprobe dm_mod',
     })
   }
-  await call(volume, 'open', ['--key-file', '-'], { input: passphrase, after: [name] })
+  const slot = keyslot === undefined ? [] : ['--key-slot', `${keyslot}`]
+  await call(volume, 'open', [...slot, '--key-file', '-'], { input: passphrase, after: [name] })
   return `/dev/mapper/${name}`
 }
 

@@ -2,6 +2,7 @@ import { faults } from '@holdfast/base'
 
 /** Every fault code of this part, the two engineers' files alike. */
 export const vaultFault = faults({
+  'vault.already_bound': 'refused',
   'vault.already_formatted': 'refused',
   'vault.answer_wrong': 'integrity',
   'vault.backup_absent': 'absent',

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { headerPath, type VolumeRef } from './cryptsetup.ts'
 import { factsOf, type HeaderCopy, searchLength, survivingCopies } from './header-format.ts'
 import { readRegion, sizeOf } from './header-io.ts'
@@ -19,15 +20,16 @@ export async function gatherEvidence(
   const start = await readRegion(path, searchLength)
   const copies = survivingCopies(start)
   const live = liveCopy(copies)
+  const device = resolve(volume.device)
   const records = await allHeaderRecords(deps.stateDirectory)
   return {
-    device: volume.device,
+    device,
     deviceSize: await sizeOf(volume.device),
     live: live === undefined ? undefined : factsOf(live, start, path),
     remains: copies.filter((copy) => copy !== live).map((copy) => copy.uuid),
     known: records.find((record) => record.uuid === uuid),
     others: records
-      .filter((record) => record.device === volume.device && record.uuid !== uuid)
+      .filter((record) => record.device === device && record.uuid !== uuid)
       .map((record) => record.uuid),
     fate: await fateOf(deps.stateDirectory, uuid),
   }

@@ -1,8 +1,8 @@
-import { generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { createPrivateKey, generateKeyPairSync, type JsonWebKey } from 'node:crypto'
 import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Secret } from '@holdfast/base'
+import { type Clock, Secret } from '@holdfast/base'
 import { thumbprint } from '@holdfast/crypto'
 import { createPins, type Pins, type Policy, parsePolicy, seal } from '@holdfast/seal'
 import { addKey, format, importToken, type VolumeRef } from './cryptsetup.ts'
@@ -16,33 +16,46 @@ export interface Holders {
   policy: Policy
   /** Pins for which the first `present` holders answer. */
   pins(present: number): Pins
+  /** The holders' private keys, for another process. */
+  keys: readonly JsonWebKey[]
 }
 
 /** Two of three people with P-256 keys. */
 export function makeHolders(): Holders {
   const people = ['alice', 'bob', 'carol'].map((name) => {
     const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-    const jwk = publicKey.export({ format: 'jwk' })
-    return { name, jwk, kid: thumbprint({ ...jwk, kty: 'EC' }), privateKey }
+    const [key, secret] = [publicKey, privateKey].map((half) => half.export({ format: 'jwk' }))
+    return { name, key, secret: secret ?? {} }
   })
-  const config = { t: 2, pins: { person: people.map(({ name, jwk }) => ({ name, key: jwk })) } }
+  const person = people.map(({ name, key }) => ({ name, key }))
+  const keys = people.map(({ secret }) => secret)
   return {
-    policy: parsePolicy('sss', config),
-    pins: (present) => {
-      const keys = new Map<string, KeyObject>(
-        people.slice(0, present).map(({ kid, privateKey }) => [kid, privateKey]),
-      )
-      return createPins({
-        holders: {
-          answer: async ({ kid }) => {
-            const privateKey = keys.get(kid)
-            return privateKey === undefined ? undefined : { privateKey }
-          },
-        },
-      })
-    },
+    policy: parsePolicy('sss', { t: 2, pins: { person } }),
+    keys,
+    pins: (present) => pinsWith(keys.slice(0, present)),
   }
 }
+
+/** Pins for which the holders of these private keys answer. */
+export function pinsWith(keys: readonly JsonWebKey[]): Pins {
+  const byThumbprint = new Map(
+    keys.map((key) => [
+      thumbprint({ kty: 'EC', crv: key.crv, x: key.x, y: key.y }),
+      createPrivateKey({ key, format: 'jwk' }),
+    ]),
+  )
+  return createPins({
+    holders: {
+      answer: async ({ kid }) => {
+        const privateKey = byThumbprint.get(kid)
+        return privateKey === undefined ? undefined : { privateKey }
+      },
+    },
+  })
+}
+
+/** Time stands still in these tests. */
+export const frozen: Clock = { now: () => 1_800_000_000_000, sleep: async () => undefined }
 
 export interface Bench extends AsyncDisposable {
   folder: string
@@ -50,7 +63,8 @@ export interface Bench extends AsyncDisposable {
   holders: Holders
   /** Dependencies with this many holders present; time stands at `now`. */
   deps(present?: number): VaultDeps
-  volume(name: string, options?: { detached?: boolean }): Promise<VolumeRef>
+  /** A volume of 32 MiB with cryptsetup's usual sizes, or a small one of 8 MiB that is half header. */
+  volume(name: string, options?: { detached?: boolean; small?: boolean }): Promise<VolumeRef>
 }
 
 export const passphrase = (): Secret => Secret.copy('the owner’s passphrase')
@@ -67,16 +81,20 @@ export async function makeBench(): Promise<Bench> {
     deps: (present = 3) => ({
       pins: holders.pins(present),
       stateDirectory: state,
-      clock: { now: () => 1_800_000_000_000, sleep: async () => undefined },
+      clock: frozen,
     }),
     volume: async (name, options = {}) => {
       const device = join(folder, `${name}.img`)
-      await emptyFile(device, 32 * 1024 * 1024)
+      await emptyFile(device, (options.small === true ? 8 : 32) * 1024 * 1024)
       const header = join(folder, `${name}.header`)
       const volume = options.detached === true ? { device, header } : { device }
       if (options.detached === true) await emptyFile(header, 16 * 1024 * 1024)
       using secret = passphrase()
-      await format(volume, secret, { derivation: { kind: 'full_entropy' }, keyslot: 0 })
+      await format(volume, secret, {
+        derivation: { kind: 'full_entropy' },
+        keyslot: 0,
+        ...(options.small === true ? { keyslotsSize: 4 * 1024 * 1024 - 2 * 65_536 } : {}),
+      })
       return volume
     },
     [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }),

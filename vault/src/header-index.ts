@@ -11,7 +11,12 @@ export {
 export type { HeaderFacts, KeyslotIdentity } from './header-format.ts'
 export type { Permission } from './header-judge.ts'
 export { allHeaderRecords, type HeaderRecord, headerRecord, noteExport } from './header-record.ts'
-export { type Restored, type RestoreOptions, restoreHeader, resumeRestore } from './header-restore.ts'
+export {
+  type Restored,
+  type RestoreOptions,
+  restoreHeader,
+  resumeRestore,
+} from './header-restore.ts'
 export {
   destroyStaleBackups,
   keepBackups,
@@ -35,5 +40,5 @@ export {
   resumePanic,
 } from './panic.ts'
 export type { PanicPlan } from './panic-plan.ts'
-export { type PanicLevel, panicLevels, type Receipt } from './panic-record.ts'
+export { type PanicLevel, panicLevels, type Receipt, unfinishedPanics } from './panic-record.ts'
 export { fateOf, readReceipts, type StoredReceipt } from './receipt.ts'

@@ -95,8 +95,13 @@ function identify(backup: BackupFacts, evidence: Evidence, permission: Permissio
     throw foreign(device, `its size is another: ${sizes}`)
   }
   if (remains.includes(backup.uuid)) return 'a copy of its header survives'
-  if (known?.device === device) return 'it is remembered at this path'
+  if (known?.device === device && !isPassingName(device)) return 'it is remembered at this path'
   throw foreign(device, `nothing on it or in our records says that it is ${backup.uuid}`)
+}
+
+/** The kernel gives these names in the order it finds disks: another boot, another disk. */
+function isPassingName(device: string): boolean {
+  return /^\/dev\/((sd|vd|xvd|hd)[a-z]|nvme|mmcblk|loop|md|dm-|nbd)/.test(device)
 }
 
 function ageOf(

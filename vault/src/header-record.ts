@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { DurableRecord, ensureDirectory, isFault, listDirectory } from '@holdfast/base'
 import { z } from 'zod'
 import type { VolumeRef } from './cryptsetup.ts'
@@ -74,8 +74,8 @@ export async function rememberHeader(state: string, seen: Observation): Promise<
   const next: HeaderRecord = {
     v: 1,
     uuid: facts.uuid,
-    device: volume.device,
-    ...(volume.header === undefined ? {} : { header: volume.header }),
+    device: resolve(volume.device),
+    ...(volume.header === undefined ? {} : { header: resolve(volume.header) }),
     generation: Math.max(seen.generation ?? 0, known?.generation ?? 0),
     seqid: facts.seqid,
     digest: facts.digest,

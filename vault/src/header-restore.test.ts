@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
-import { copyFile, readdir, rename, rm, truncate } from 'node:fs/promises'
+import { copyFile, readdir, rename, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { type Fault, isFault, run } from '@holdfast/base'
+import { type Fault, isFault, run, Secret } from '@holdfast/base'
 import { createPins, parsePolicy } from '@holdfast/seal'
 import fc from 'fast-check'
 import { killSlot, readUuid, removeToken, testPassphrase, type VolumeRef } from './cryptsetup.ts'
@@ -62,9 +62,19 @@ test('a header under zeros or noise comes back with two holders, and opens', asy
     assert.equal(header.facts.digest, backup.facts.digest)
     using secret = passphrase()
     assert.equal(await testPassphrase(volume, secret, 0), true)
+    const theirs = await run('clevis', ['luks', 'pass', '-d', volume.device, '-s', '2'])
+    using opened = Secret.take(theirs.stdout)
+    assert.equal(await testPassphrase(volume, opened, 2), true)
     const left = await readdir(join(bench.state, 'vaults', backup.facts.uuid, 'restore'))
     assert.deepEqual(left, [])
   }
+})
+
+test('what a stopped write left of an image is destroyed', async () => {
+  const folder = join(bench.state, 'vaults', backup.facts.uuid, 'restore')
+  await writeFile(join(folder, '.tmp-undo.img-0123456789ab'), 'LUKS')
+  assert.equal(await resumeRestore(bench.deps(), backup.facts.uuid), undefined)
+  assert.deepEqual(await readdir(folder), [])
 })
 
 test('one holder is not enough, and nothing is touched', async () => {
@@ -195,7 +205,7 @@ test('property: only the device’s own header is accepted, and no removed slot 
     fc
       .record({
         generation: fc.integer({ min: 1, max: 9 }),
-        device: fc.constantFrom('/dev/a', '/dev/b'),
+        device: fc.constantFrom('/dev/disk/by-id/a', '/dev/disk/by-id/b', '/dev/sdb1'),
       })
       .map((rest) => ({
         ...base,
@@ -211,7 +221,7 @@ test('property: only the device’s own header is accepted, and no removed slot 
       })),
   )
   const evidence: fc.Arbitrary<Evidence> = fc.record({
-    device: fc.constant('/dev/a'),
+    device: fc.constantFrom('/dev/disk/by-id/a', '/dev/sdb1'),
     deviceSize: fc.constantFrom(facts.deviceSize, 1),
     live: fc.option(header, { nil: undefined }),
     remains: fc.array(uuid, { maxLength: 2 }),
@@ -241,7 +251,7 @@ test('property: only the device’s own header is accepted, and no removed slot 
         found.live !== undefined ||
         allowed.expected !== undefined ||
         found.remains.includes(facts.uuid) ||
-        found.known?.device === '/dev/a'
+        (found.known?.device === found.device && found.device !== '/dev/sdb1')
       assert.ok(named, 'accepted without evidence')
       const newest = found.live ?? found.known
       const back = facts.keyslots.filter((slot) => newest && !newest.keyslots.includes(slot))

@@ -1,16 +1,6 @@
-import { join } from 'node:path'
-import {
-  DurableRecord,
-  ensureDirectory,
-  isFault,
-  readBounded,
-  Secret,
-  shredDurable,
-  systemClock,
-  writeDurable,
-} from '@holdfast/base'
+import { resolve } from 'node:path'
+import { ensureDirectory, isFault, Secret, systemClock, writeDurable } from '@holdfast/base'
 import { type OpenOptions, open } from '@holdfast/seal'
-import { z } from 'zod'
 import { headerPath, readMetadata, testPassphrase, type VolumeRef } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
 import { checkSizes, writeHeaderImage } from './header.ts'
@@ -21,8 +11,20 @@ import { readRegion, sizeOf, writeRegion } from './header-io.ts'
 import { judgeRestore, type Permission } from './header-judge.ts'
 import { digestOf, pack, type Unpacked, unpack } from './header-pack.ts'
 import { rememberHeader } from './header-record.ts'
+import {
+  clear,
+  imagePath,
+  journalOf,
+  type RestoreJournal,
+  readImage,
+  requireNoJournal,
+  restoreDirectory,
+  settle,
+  shredImages,
+  volumeOf,
+} from './header-restore-files.ts'
 import { bindingsOf, takeInventory } from './inventory.ts'
-import { lockVault, type VaultDeps, vaultAt, vaultDirectory } from './state.ts'
+import { lockVault, type VaultDeps, vaultAt } from './state.ts'
 
 // Puts a header backup back. Before the device is touched three files are durable in restore/: the
 // new header (redo), the bytes it replaces (undo), and the journal. After a crash the restore is
@@ -47,24 +49,6 @@ export interface Restored {
   /** The way in that was proven; absent only when an unproven header was to be kept. */
   proof: { keyslot: number; by: 'binding' | 'passphrase' } | undefined
 }
-
-const journalSchema = z.object({
-  v: z.literal(1),
-  uuid: z.uuid(),
-  device: z.string(),
-  header: z.string().optional(),
-  because: z.string(),
-  resurrects: z.array(z.string()),
-  generation: z.int(),
-  undoDigest: z.string().length(64),
-  redoDigest: z.string().length(64),
-  unproven: z.enum(['roll_back', 'keep']),
-  /** `settled` once the device is as it shall stay and only files are left to shred. */
-  phase: z.enum(['writing', 'settled']),
-})
-type Journal = z.infer<typeof journalSchema>
-
-const imageLimit = 160 * 1024 * 1024
 
 /**
  * Restores a header from a sealed backup and proves that a way in opens.
@@ -103,28 +87,41 @@ export async function resumeRestore(
   uuid: string,
   options: Pick<RestoreOptions, 'passphrase' | 'opening'> = {},
 ): Promise<Restored | undefined> {
+  // Locked before looking: a restore just being prepared has images and no journal yet.
+  await using _ = await lockVault(await vaultAt(deps, { device: uuid }, uuid))
   const journal = await journalOf(deps, uuid).read()
   if (journal === undefined) {
     await shredImages(deps, uuid)
     return undefined
   }
-  const vault = await vaultAt(deps, volumeOf(journal), uuid)
-  await using _ = await lockVault(vault)
   if (journal.phase === 'settled') {
     await clear(deps, uuid)
     return undefined
   }
-  using packed = Secret.take(await readImage(deps, journal, 'redo'))
-  using unpacked = unpack(packed, 'in the restore journal')
+  using unpacked = await readRedo(deps, journal)
   return await perform(deps, journal, unpacked, options)
+}
+
+/** The header being restored. If its file is damaged, the old bytes go back before the fault. */
+async function readRedo(deps: VaultDeps, journal: RestoreJournal): Promise<Unpacked> {
+  try {
+    using packed = Secret.take(await readImage(deps, journal, 'redo'))
+    return unpack(packed, 'in the restore journal')
+  } catch (error) {
+    if (!isFault(error)) throw error
+    using undo = Secret.take(await readImage(deps, journal, 'undo'))
+    await writeRegion(headerPath(volumeOf(journal)), undo.reveal())
+    await settle(deps, journal)
+    throw error
+  }
 }
 
 async function prepare(
   deps: VaultDeps,
   volume: VolumeRef,
   unpacked: Unpacked,
-  rest: Pick<Journal, 'because' | 'resurrects' | 'generation' | 'unproven'>,
-): Promise<Journal> {
+  rest: Pick<RestoreJournal, 'because' | 'resurrects' | 'generation' | 'unproven'>,
+): Promise<RestoreJournal> {
   const { facts, image } = unpacked
   await shredImages(deps, facts.uuid)
   await ensureDirectory(restoreDirectory(deps, facts.uuid))
@@ -132,9 +129,9 @@ async function prepare(
   using redo = pack(image, facts, {})
   await writeDurable(imagePath(deps, facts.uuid, 'undo'), undo.reveal())
   await writeDurable(imagePath(deps, facts.uuid, 'redo'), redo.reveal())
-  const journal: Journal = {
-    ...{ v: 1, uuid: facts.uuid, device: volume.device, phase: 'writing', ...rest },
-    ...(volume.header === undefined ? {} : { header: volume.header }),
+  const journal: RestoreJournal = {
+    ...{ v: 1, uuid: facts.uuid, device: resolve(volume.device), phase: 'writing', ...rest },
+    ...(volume.header === undefined ? {} : { header: resolve(volume.header) }),
     undoDigest: digestOf(undo.reveal()),
     redoDigest: digestOf(redo.reveal()),
   }
@@ -144,7 +141,7 @@ async function prepare(
 
 async function perform(
   deps: VaultDeps,
-  journal: Journal,
+  journal: RestoreJournal,
   unpacked: Unpacked,
   options: RestoreOptions,
 ): Promise<Restored> {
@@ -196,52 +193,6 @@ async function proveWayIn(
     }
   }
   return undefined
-}
-
-async function requireNoJournal(deps: VaultDeps, uuid: string): Promise<void> {
-  if ((await journalOf(deps, uuid).read()) === undefined) return
-  throw vaultFault('vault.unfinished_change', `a header restore of ${uuid} is unfinished`, {
-    hint: 'finish it first: holdfast vault header resume',
-  })
-}
-
-async function settle(deps: VaultDeps, journal: Journal): Promise<void> {
-  await journalOf(deps, journal.uuid).write({ ...journal, phase: 'settled' })
-  await clear(deps, journal.uuid)
-}
-
-async function clear(deps: VaultDeps, uuid: string): Promise<void> {
-  await shredImages(deps, uuid)
-  await journalOf(deps, uuid).clear()
-}
-
-async function shredImages(deps: VaultDeps, uuid: string): Promise<void> {
-  await shredDurable(imagePath(deps, uuid, 'redo'))
-  await shredDurable(imagePath(deps, uuid, 'undo'))
-}
-
-async function readImage(deps: VaultDeps, journal: Journal, which: 'undo' | 'redo') {
-  const path = imagePath(deps, journal.uuid, which)
-  const bytes = await readBounded(path, imageLimit)
-  if (digestOf(bytes) === journal[`${which}Digest`]) return bytes
-  throw vaultFault('vault.backup_malformed', `${path} is not what was written there`)
-}
-
-function restoreDirectory(deps: VaultDeps, uuid: string): string {
-  return join(vaultDirectory(deps.stateDirectory, uuid), 'restore')
-}
-
-function imagePath(deps: VaultDeps, uuid: string, which: 'undo' | 'redo'): string {
-  return join(restoreDirectory(deps, uuid), `${which}.img`)
-}
-
-function journalOf(deps: VaultDeps, uuid: string): DurableRecord<Journal> {
-  const path = join(restoreDirectory(deps, uuid), 'journal.json')
-  return new DurableRecord(path, (value) => journalSchema.parse(value))
-}
-
-function volumeOf({ device, header }: Journal): VolumeRef {
-  return header === undefined ? { device } : { device, header }
 }
 
 function unproven(volume: VolumeRef): Error {

@@ -1,4 +1,5 @@
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
   parseJson,
@@ -24,8 +25,14 @@ export interface Bench extends AsyncDisposable {
   /** An empty image file. */
   image(name?: string, bytes?: number): Promise<VolumeRef>
   /** A formatted volume with `passphrase` in keyslot 0. */
-  volume(options?: { name?: string; metadataSize?: number }): Promise<VolumeRef>
+  volume(options?: VolumeOptions): Promise<VolumeRef>
   tang(options?: { curve?: 'P-256' | 'P-384' | 'P-521' }): Promise<Tang>
+}
+
+export interface VolumeOptions {
+  name?: string
+  metadataSize?: number
+  keyslotsSize?: number
 }
 
 /** A real tangd. */
@@ -49,7 +56,7 @@ export interface Tang {
 export const passphrase = 'correct horse battery staple'
 
 export async function makeBench(pins: Pins = createPins()): Promise<Bench> {
-  const path = await mkdtemp('/tmp/holdfast-vault-')
+  const path = await mkdtemp(join(tmpdir(), 'holdfast-vault-'))
   const servers: RunningTang[] = []
   const image: Bench['image'] = async (name = 'volume.img', bytes = 32 * 1024 * 1024) => {
     const device = join(path, name)
@@ -65,9 +72,9 @@ export async function makeBench(pins: Pins = createPins()): Promise<Bench> {
     volume: async (options = {}) => {
       const volume = await image(options.name)
       using secret = Secret.copy(passphrase)
-      const { metadataSize = 64 * 1024 } = options
-      const derivation = { kind: 'pbkdf2', iterations: 1000 } as const
-      await format(volume, secret, { derivation, metadataSize })
+      const { metadataSize = 64 * 1024, keyslotsSize } = options
+      const sizes = { metadataSize, ...(keyslotsSize === undefined ? {} : { keyslotsSize }) }
+      await format(volume, secret, { derivation: { kind: 'pbkdf2', iterations: 1000 }, ...sizes })
       return volume
     },
     tang: async ({ curve = 'P-521' } = {}) => {

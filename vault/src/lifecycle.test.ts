@@ -96,6 +96,18 @@ describe('a vault from creation to change', () => {
     present.clear()
   })
 
+  it('creates a vault whose header lies apart', async () => {
+    const { device } = await bench.image('apart.img')
+    const volume = { device, header: `${bench.path}/apart.header` }
+    const before = await digest(device)
+    using owner = Secret.copy(passphrase)
+    const options = { automatic: tangPolicy(servers, 2), owner, ownerDerivation: cheap }
+    const made = await createVault(deps, volume, options)
+    assert.equal(made.standing.satisfied, true)
+    assert.equal((await unlockVault(deps, volume)).keyslot, 1)
+    assert.equal(await digest(device), before)
+  })
+
   it('refuses to format what holds something', async () => {
     const volume = await created('twice.img')
     const options = { automatic: tangPolicy(servers, 2), owner: Secret.copy(passphrase) }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { isFault, run } from '@holdfast/base'
 import fc from 'fast-check'
+import { readMetadata } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
 import { conversionSteps, crc32c, luks1Fault, parseLuks1, readLuks1 } from './luks1.ts'
 
@@ -52,7 +53,7 @@ test('crc32c answers the check value of RFC 3720 B.4', () => {
 
 test('lists the bindings real clevis wrote, and luksmeta agrees on every byte', async () => {
   const before = await digest(image)
-  const volume = await readLuks1({ device: image })
+  const volume = await readLuks1(image)
   const uuid = await run('cryptsetup', ['luksUUID', image])
   assert.equal(volume.uuid, uuid.stdout.toString().trim())
   assert.deepEqual(volume.keyslots, [0, 3, 5])
@@ -77,7 +78,7 @@ test('an entry of another program is named and not read', async () => {
   const path = await copy('foreign.img')
   const other = 'd1a7d4dc-1111-4222-8333-0123456789ab'
   await run('luksmeta', ['save', '-d', path, '-s', '7', '-u', other], { input: 'not ours' })
-  const volume = await readLuks1({ device: path })
+  const volume = await readLuks1(path)
   assert.deepEqual(volume.foreign, [{ keyslot: 7, uuid: other }])
   assert.equal(volume.bindings.length, 2)
 })
@@ -85,7 +86,7 @@ test('an entry of another program is named and not read', async () => {
 test('a volume without a luksmeta table has no bindings and is no fault', async () => {
   const path = await copy('plain.img')
   await run('luksmeta', ['nuke', '-f', '-d', path])
-  const volume = await readLuks1({ device: path })
+  const volume = await readLuks1(path)
   assert.equal(volume.metadata, 'absent')
   assert.deepEqual(volume.bindings, [])
 })
@@ -94,7 +95,7 @@ test('a keyslot killed behind clevis leaves a binding marked as an orphan', asyn
   const path = await copy('orphan.img')
   const kill = ['luksKillSlot', '-q', '--key-file', '-', path, '5']
   await run('cryptsetup', kill, { input: 'first way in' })
-  const volume = await readLuks1({ device: path })
+  const volume = await readLuks1(path)
   assert.deepEqual(
     volume.bindings.map(({ keyslot, keyslotActive }) => [keyslot, keyslotActive]),
     [
@@ -106,7 +107,7 @@ test('a keyslot killed behind clevis leaves a binding marked as an orphan', asyn
 
 test('the advised commands convert the volume and keep every binding', async () => {
   const path = await copy("it's converted.img")
-  const volume = await readLuks1({ device: path })
+  const volume = await readLuks1(path)
   const fault = luks1Fault(volume, path)
   assert.equal(fault.code, 'vault.luks1')
   assert.match(fault.hint ?? '', /cryptsetup convert --type luks2/)
@@ -132,6 +133,18 @@ test('the advised commands convert the volume and keep every binding', async () 
   }
 })
 
+test('whatever is asked of a LUKS1 volume is answered with its bindings and the way to LUKS2', async () => {
+  await assert.rejects(readMetadata({ device: image }), (error) => {
+    assert.ok(isFault(error, 'vault.luks1'))
+    assert.match(error.hint ?? '', /luksmeta nuke .* && cryptsetup convert --type luks2 /)
+    assert.deepEqual(error.details?.bindings, [
+      { keyslot: 3, keyslotActive: true },
+      { keyslot: 5, keyslotActive: true },
+    ])
+    return true
+  })
+})
+
 test('LUKS2, an empty file and a missing one are told apart', async () => {
   const luks2 = join(folder, 'luks2.img')
   await writeFile(luks2, '')
@@ -140,11 +153,11 @@ test('LUKS2, an empty file and a missing one are told apart', async () => {
   await run('cryptsetup', [...format, '--pbkdf-force-iterations', '1000', luks2, '-'], {
     input: 'x',
   })
-  await assert.rejects(readLuks1({ device: luks2 }), { code: 'vault.not_luks' })
+  await assert.rejects(readLuks1(luks2), { code: 'vault.not_luks' })
   const empty = join(folder, 'empty.img')
   await writeFile(empty, '')
-  await assert.rejects(readLuks1({ device: empty }), { code: 'vault.not_luks' })
-  await assert.rejects(readLuks1({ device: join(folder, 'none') }), { code: 'vault.device_absent' })
+  await assert.rejects(readLuks1(empty), { code: 'vault.not_luks' })
+  await assert.rejects(readLuks1(join(folder, 'none')), { code: 'vault.device_absent' })
 })
 
 test('any flipped bit of the table or of a binding is noticed, and only there', async () => {

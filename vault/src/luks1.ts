@@ -1,7 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { codeOf, type Fault, isFault } from '@holdfast/base'
 import { flattenJwe, parseJwe } from '@holdfast/crypto'
-import { headerPath, type VolumeRef } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
 
 // Reads a LUKS1 header (LUKS1 On-Disk Format 1.2.3, section 4) and the luksmeta table in the gap
@@ -64,10 +63,10 @@ export function parseLuks1(bytes: Buffer, device: string): Luks1Volume {
 
 /**
  * Reads a LUKS1 volume with the clevis bindings in its luksmeta table.
+ * @param path the device or file that holds the header
  * @throws Fault vault.device_absent and those of `parseLuks1`
  */
-export async function readLuks1(volume: VolumeRef): Promise<Luks1Volume> {
-  const path = headerPath(volume)
+export async function readLuks1(path: string): Promise<Luks1Volume> {
   let file: FileHandle
   try {
     file = await open(path, 'r')
@@ -105,15 +104,26 @@ export function conversionSteps(volume: Luks1Volume, device: string): Conversion
   return steps
 }
 
-/** The fault to answer any request to change a LUKS1 volume with. */
+/** The fault to answer any request to change a LUKS1 volume with; its details name the bindings. */
 export function luks1Fault(volume: Luks1Volume, device: string): Fault {
-  const count = volume.bindings.length
-  const found = count === 1 ? 'one clevis binding' : `${count} clevis bindings`
+  const { uuid, keyslots, bindings } = volume
+  const found = bindings.length === 1 ? 'one clevis binding' : `${bindings.length} clevis bindings`
+  const steps = conversionSteps(volume, device)
+  const commands = steps.map(({ command, input }) =>
+    input === undefined ? command : `${command} < TOKEN.json`,
+  )
   return vaultFault('vault.luks1', `${device} has a LUKS1 header with ${found}: it is only read`, {
-    hint: `convert it while closed: ${conversionSteps(volume, device)
-      .map(({ command, input }) => (input === undefined ? command : `${command} < TOKEN.json`))
-      .join(' && ')}`,
-    details: { steps: conversionSteps(volume, device) },
+    hint: `convert it while closed: ${commands.join(' && ')}`,
+    details: {
+      uuid,
+      keyslots,
+      bindings: bindings.map(({ keyslot, keyslotActive, fault }) => ({
+        keyslot,
+        keyslotActive,
+        ...(fault === undefined ? {} : { fault: fault.toJSON() }),
+      })),
+      steps,
+    },
   })
 }
 

@@ -1,8 +1,9 @@
 import { readdir, readFile } from 'node:fs/promises'
-import { basename, join, relative } from 'node:path'
-import { isFault, readBounded } from '@holdfast/base'
+import { basename, join, relative, resolve } from 'node:path'
+import { isFault, parseJson, readBounded, readIfPresent } from '@holdfast/base'
 import { jweLimit } from '@holdfast/crypto'
 import { inspect, type Pins } from '@holdfast/seal'
+import { z } from 'zod'
 import { hasDeviceMapper, headerPath, type VolumeRef } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
 import { readHeaderImage } from './header.ts'
@@ -23,6 +24,13 @@ import { filesBelow, holdsHeader } from './wipe.ts'
 /** What cryptsetup's headers take up unless told otherwise. */
 const usualArea = 16 * 1024 * 1024
 const blockDevices = '/sys/block'
+const auditLimit = 16 * 1024 * 1024
+const exportSchema = z.object({
+  event: z.literal('export-request'),
+  at: z.string(),
+  keyslot: z.number(),
+  request: z.string(),
+})
 
 /**
  * Finds out all that a wipe's plan depends on. Nothing is changed.
@@ -46,12 +54,12 @@ export async function gatherPanicFacts(
     throw vaultFault('vault.backup_foreign', `${volume.device} is volume ${id}, not ${uuid}`)
   }
   const list = await listBackups(deps.stateDirectory, id)
-  const known = await headerRecord(deps.stateDirectory, id).read()
+  const known = await knownHeader(deps, id)
   const fresh = freshBackup(list, found, known)
   return {
     uuid: id,
-    device: volume.device,
-    ...(volume.header === undefined ? {} : { header: volume.header }),
+    device: resolve(volume.device),
+    ...(volume.header === undefined ? {} : { header: resolve(volume.header) }),
     deviceMapper: await hasDeviceMapper(),
     mappings: await mappingsOf(id),
     keyslots: found?.keyslots.length,
@@ -59,7 +67,7 @@ export async function gatherPanicFacts(
     fresh: fresh && (await describeFresh(deps.pins, fresh)),
     backups: [...list.backups, ...list.broken].map(({ path }) => basename(path)),
     images: await imageNames(deps, id),
-    exports: known?.exports ?? [],
+    exports: [...(known?.exports ?? []), ...(await exportedRequests(deps, id))],
   }
 }
 
@@ -85,6 +93,45 @@ export async function mappingsOf(uuid: string): Promise<string[]> {
     if (id.startsWith(prefix)) names.push((await read('name')).trim())
   }
   return names.sort()
+}
+
+// A wipe is not kept from its work by a damaged record: what it cannot read it goes without.
+
+async function knownHeader(deps: VaultDeps, uuid: string): Promise<HeaderRecord | undefined> {
+  try {
+    return await headerRecord(deps.stateDirectory, uuid).read()
+  } catch (error) {
+    if (isFault(error)) return undefined
+    throw error
+  }
+}
+
+/** Recovery requests that were exported, by the audit log. */
+async function exportedRequests(
+  deps: VaultDeps,
+  uuid: string,
+): Promise<{ what: string; time: string }[]> {
+  const path = join(vaultDirectory(deps.stateDirectory, uuid), 'audit.log')
+  try {
+    const log = (await readIfPresent(path, auditLimit))?.toString('utf8') ?? ''
+    return log.split('\n').flatMap((line) => {
+      const event = exportSchema.safeParse(jsonOf(line))
+      if (!event.success) return []
+      const { keyslot, request, at } = event.data
+      return [{ what: `the recovery request ${request} of keyslot ${keyslot}`, time: at }]
+    })
+  } catch (error) {
+    if (!isFault(error)) throw error
+    return [{ what: 'recovery requests named in the audit log, which cannot be read', time: '?' }]
+  }
+}
+
+function jsonOf(line: string): unknown {
+  try {
+    return parseJson(line, 'an audit line')
+  } catch {
+    return undefined
+  }
 }
 
 async function presentHeader(volume: VolumeRef): Promise<HeaderFacts | undefined> {

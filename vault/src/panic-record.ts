@@ -108,11 +108,22 @@ export function pendingPanic(state: string, uuid: string): DurableRecord<Pending
   return new DurableRecord(path, (value) => pendingSchema.parse(value))
 }
 
+/** Every wipe that is under way: after level 3 nothing else may tell which volume it was. */
+export async function unfinishedPanics(state: string): Promise<PanicJournal[]> {
+  const uuids = await namesIn(join(state, 'panic'))
+  const journals = await Promise.all(uuids.map((uuid) => panicJournal(state, uuid).read()))
+  return journals.filter((journal) => journal !== undefined)
+}
+
 /** Names of the receipts of one volume, oldest first. */
 export async function receiptNames(state: string, uuid: string): Promise<string[]> {
+  const names = await namesIn(panicDirectory(state, uuid))
+  return names.filter((name) => /^receipt-\d{6}\.json$/.test(name))
+}
+
+async function namesIn(directory: string): Promise<string[]> {
   try {
-    const names = await listDirectory(panicDirectory(state, uuid))
-    return names.filter((name) => /^receipt-\d{6}\.json$/.test(name))
+    return await listDirectory(directory)
   } catch (error) {
     if (isFault(error, 'base.file_absent')) return []
     throw error

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { isFault, messageOf, systemClock } from '@holdfast/base'
 import type { VolumeRef } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
@@ -31,8 +32,8 @@ export function startJournal(
 ): PanicJournal {
   const { plan: digest, nonce: id } = pending
   return {
-    ...{ v: 1, id, uuid: plan.uuid, device: volume.device, level: plan.level, plan: digest },
-    ...(volume.header === undefined ? {} : { header: volume.header }),
+    ...{ v: 1, id, uuid: plan.uuid, device: plan.device, level: plan.level, plan: digest },
+    ...(volume.header === undefined ? {} : { header: resolve(volume.header) }),
     steps: [...plan.steps],
     done: [],
     survives: [...plan.survives],

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -12,6 +13,7 @@ import { type Bench, bind, fileDigest, makeBench, passphrase } from './header-fi
 import { overwrite, readRegion } from './header-io.ts'
 import { noteExport } from './header-record.ts'
 import { restoreHeader } from './header-restore.ts'
+import { exportRequest } from './offline.ts'
 import {
   describePanic,
   executePanic,
@@ -20,7 +22,7 @@ import {
   resumePanic,
 } from './panic.ts'
 import { type PanicFacts, planDigest, planPanic } from './panic-plan.ts'
-import { panicDirectory, panicJournal } from './panic-record.ts'
+import { panicDirectory, panicJournal, unfinishedPanics } from './panic-record.ts'
 import { fateOf, readReceipts } from './receipt.ts'
 import { vaultDirectory } from './state.ts'
 import { filesBelow } from './wipe.ts'
@@ -119,6 +121,8 @@ test('after level 3 nothing that Holdfast made opens the volume', async () => {
   await writeFile(join(state, 'restore', 'undo.img'), header.image.reveal())
   await writeFile(join(state, 'elsewhere.bin'), header.image.reveal().subarray(0, 200_000))
   await noteExport(bench.state, uuid, 'a header backup on a memory stick', 0)
+  const technician = generateKeyPairSync('x25519').publicKey
+  const { digest } = await exportRequest(deps, volume, technician)
   const outside = join(bench.folder, 'outside.jwe')
   await copyFile(backup.path, outside)
   await copyFile(backup.path.replace('.jwe', '.json'), outside.replace('.jwe', '.json'))
@@ -133,6 +137,7 @@ test('after level 3 nothing that Holdfast made opens the volume', async () => {
     ['audit.log', 'lock'],
   )
   assert.ok(receipt.unreachable.some(({ what }) => what.includes('memory stick')))
+  assert.ok(receipt.unreachable.some(({ what }) => what.includes(digest)))
   assert.ok(receipt.unreachable.some(({ what }) => what.includes('other programs')))
   assert.ok(receipt.unreachable.some(({ what }) => what.includes('copied out')))
 
@@ -209,7 +214,10 @@ test('a step that fails does not keep the others, and the receipt waits for it',
   assert.deepEqual((await listBackups(bench.state, uuid)).backups, [])
   assert.equal((await readReceipts(bench.state, uuid)).length, 0)
   await assert.rejects(restoreHeader(deps, { device: volume.device }, backup), isFault)
-  assert.notEqual(await journal.read(), undefined)
+  assert.deepEqual(
+    (await unfinishedPanics(bench.state)).map((wipe) => [wipe.uuid, wipe.device]),
+    [[uuid, volume.device]],
+  )
   const receipt = await resumePanic(deps, uuid, true)
   assert.ok(receipt?.receipt.unreachable.some(({ what }) => what.includes('overwrite_header')))
   assert.equal(await journal.read(), undefined)
@@ -245,6 +253,27 @@ test('a wipe after the header is gone takes its extent from the records', async 
   assert.match(plan.wayBack ?? '', /^restore /)
   await wipe(volume, uuid, await preparePanic(bench.deps(), volume, 2, { uuid }))
   assert.equal((await restoreHeader(bench.deps(), volume, backup)).uuid, uuid)
+})
+
+test('damaged records, backups and receipts do not keep a wipe from its work', async () => {
+  const { volume, uuid, backup } = await subject()
+  await wipe(volume, uuid, await preparePanic(bench.deps(), volume, 1))
+  const [first] = await readReceipts(bench.state, uuid)
+  assert.ok(first)
+  await writeFile(first.path, '{"v":1')
+  await writeFile(join(vaultDirectory(bench.state, uuid), 'header.json'), 'x')
+  await writeFile(join(vaultDirectory(bench.state, uuid), 'audit.log'), '{"event":\n\u0000')
+  await writeFile(backup.path, 'x')
+  await assert.rejects(preparePanic(bench.deps(), volume, 2), { code: 'vault.irreversible' })
+  const { receipt } = await wipe(volume, uuid, await preparePanic(bench.deps(), volume, 3))
+  assert.equal(receipt.sequence, 2)
+  assert.ok(receipt.steps.every(({ result }) => result !== 'failed'))
+  assert.equal(await luksType(volume), undefined)
+  assert.deepEqual(await listBackups(bench.state, uuid), { backups: [], broken: [] })
+  await assert.rejects(readReceipts(bench.state, uuid), { code: 'vault.receipt_malformed' })
+  await assert.rejects(restoreHeader(bench.deps(), volume, backup), {
+    code: 'vault.receipt_malformed',
+  })
 })
 
 test('receipts are linked: one altered, removed or swapped is noticed', async () => {

@@ -130,11 +130,10 @@ export async function resumePanic(
   uuid: string,
   acceptFailures = false,
 ): Promise<StoredReceipt | undefined> {
+  // Locked before looking: what another process has just finished must not be done once more.
+  await using _ = await lockVault(await vaultAt(deps, { device: uuid }, uuid))
   const journal = await panicJournal(deps.stateDirectory, uuid).read()
   if (journal === undefined) return undefined
-  const { device, header } = journal
-  const volume: VolumeRef = header === undefined ? { device } : { device, header }
-  await using _ = await lockVault(await vaultAt(deps, volume, uuid))
   return await finishPanic(deps, journal, acceptFailures)
 }
 

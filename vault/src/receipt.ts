@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import {
   canonicalJson,
   ensureDirectory,
+  isFault,
   parseJson,
   readBounded,
   writeDurable,
@@ -58,18 +59,20 @@ export async function readReceipts(state: string, uuid: string): Promise<StoredR
   return receipts
 }
 
-/** Writes the receipt of a finished wipe; a second call for the same wipe gives the first's. */
+/**
+ * Writes the receipt of a finished wipe; a second call for the same wipe gives the first's. It is
+ * linked to the last one as that file is, whole or not: readers judge the chain, a wipe goes on.
+ */
 export async function writeReceipt(
   state: string,
   journal: PanicJournal,
   finished: string,
 ): Promise<StoredReceipt> {
   const { id, uuid, device, level, plan, started, actor, done, survives, unreachable } = journal
-  const earlier = await readReceipts(state, uuid)
-  const last = earlier.at(-1)
-  if (last?.receipt.id === id) return last
+  const last = await lastReceipt(state, uuid)
+  if (last?.receipt?.id === id) return { ...last, receipt: last.receipt }
   const receipt: Receipt = {
-    ...{ v: 1, id, sequence: earlier.length + 1, previous: last?.digest ?? null },
+    ...{ v: 1, id, sequence: (last?.sequence ?? 0) + 1, previous: last?.digest ?? null },
     ...{ uuid, device, level, plan, started, finished, actor, survives, unreachable, steps: done },
   }
   const folder = panicDirectory(state, uuid)
@@ -78,6 +81,21 @@ export async function writeReceipt(
   const text = `${canonicalJson(receipt)}\n`
   await writeDurable(path, text)
   return { path, digest: digestOf(Buffer.from(text)), receipt }
+}
+
+async function lastReceipt(state: string, uuid: string) {
+  const name = (await receiptNames(state, uuid)).at(-1)
+  if (name === undefined) return undefined
+  const path = join(panicDirectory(state, uuid), name)
+  const bytes = await readBounded(path, receiptLimit)
+  const sequence = Number(name.replace(/\D/g, ''))
+  const found = { path, sequence, digest: digestOf(bytes) }
+  try {
+    return { ...found, receipt: parseReceipt(bytes, path) }
+  } catch (error) {
+    if (isFault(error)) return { ...found, receipt: undefined }
+    throw error
+  }
 }
 
 function parseReceipt(bytes: Buffer, path: string): Receipt {

@@ -54,13 +54,12 @@ export async function rehearseVault(
   )
   const owned = await rehearseOwners(vault, inventory, options.passphrase)
   const ways = [...bound, ...owned].sort((a, b) => a.keyslot - b.keyslot)
-  await writeProofs(
-    vault,
-    inventory.metadata,
-    ways.map(({ proof }) => proof),
-  )
-  const proofs = await readProofs(vault, inventory.metadata)
-  return { uuid: vault.uuid, ways, standing: standingOf(inventory, proofs) }
+  // Keyslots may have come and gone meanwhile.
+  const now = await readInventory(vault)
+  const fresh = ways.map(({ proof }) => proof)
+  await writeProofs(vault, now.metadata, fresh)
+  const proofs = await readProofs(vault, now.metadata)
+  return { uuid: vault.uuid, ways, standing: standingOf(now, proofs) }
 }
 
 async function rehearseBinding(

@@ -1,9 +1,9 @@
 import { Secret } from '@holdfast/base'
-import { knownKeys, lineageOf, type Policy, prove, seal } from '@holdfast/seal'
-import { applyPlan, type ChangeResult } from './apply.ts'
+import { knownKeys, lineageOf, type Policy, prove, type Rehearsal, seal } from '@holdfast/seal'
+import { type Access, applyPlan, type ChangeResult } from './apply.ts'
 import type { VolumeRef } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
-import type { Inventory, Slot } from './inventory.ts'
+import { type Inventory, policyText, type Slot } from './inventory.ts'
 import { planChange } from './plan.ts'
 import { reachablePart } from './reachable.ts'
 import { settle } from './resume.ts'
@@ -28,6 +28,8 @@ export interface BindOptions extends AccessOptions {
   keyslot?: number
   token?: number
   label?: string
+  /** Bind even though a keyslot has this very policy. Default false. */
+  again?: boolean
   /** Accept a binding that only people who are not here could prove. Default false. */
   unproven?: boolean
   /**
@@ -51,7 +53,8 @@ export async function bind(
   options: BindOptions,
 ): Promise<BindResult> {
   const { purpose = 'automatic' } = options
-  using existing = await existingPassphrase(vault, inventory, options)
+  requireNew(inventory, policy, options)
+  using existing = await existingAccess(vault, inventory, options)
   using fresh = newPassphrase()
   const form = await sealFresh(vault, policy, fresh, options)
   return await writeBinding(vault, inventory, form, {
@@ -64,6 +67,23 @@ export async function bind(
   })
 }
 
+/** A bind that is repeated by mistake would fill the header with the same way in. */
+function requireNew(inventory: Inventory, policy: Policy, options: BindOptions): void {
+  const { purpose = 'automatic', again = false } = options
+  const text = policyText(policy)
+  const same = inventory.slots.find(
+    (slot) => slot.purpose === purpose && slot.policy && policyText(slot.policy) === text,
+  )
+  if (same === undefined || again) return
+  throw vaultFault(
+    'vault.already_bound',
+    `keyslot ${same.keyslot} is bound to this policy already`,
+    {
+      hint: 'renew it instead: holdfast vault regen',
+    },
+  )
+}
+
 /** Add the new one, prove it, remove the old one; for a caller who holds the lock. */
 export async function replaceBinding(
   vault: Vault,
@@ -73,7 +93,7 @@ export async function replaceBinding(
   operation: string,
   options: BindOptions,
 ): Promise<BindResult> {
-  using existing = await existingPassphrase(vault, inventory, options, slot)
+  using existing = await existingAccess(vault, inventory, options, slot)
   using fresh = newPassphrase()
   const form = await sealFresh(vault, policy, fresh, options, slot.jwe)
   const label = options.label ?? slot.mark?.label
@@ -93,18 +113,19 @@ export interface SealedForm {
   sealed: string
   wanted: Mark['wanted']
   missing: readonly string[]
+  rehearsal: Rehearsal
 }
 
 /** Puts a sealed form into the header: the part of the transaction that touches the disk. */
 export async function writeBinding(
   vault: Vault,
   inventory: Inventory,
-  { sealed, wanted, missing }: SealedForm,
+  { sealed, wanted, missing, rehearsal }: SealedForm,
   request: {
     operation: string
     purpose: 'automatic' | 'recovery'
     generation: number
-    existing: Secret
+    existing: Access
     fresh: Secret
     remove?: number
     options: BindOptions
@@ -127,7 +148,9 @@ export async function writeBinding(
     },
     ...(remove === undefined ? {} : { remove }),
   })
-  const means = { operation, purpose, existing, fresh, ...unprovenOf(options) }
+  const { signal } = options
+  const stop = signal === undefined ? {} : { signal }
+  const means = { operation, purpose, existing, fresh, rehearsal, ...stop }
   const result = await applyPlan(vault, inventory, plan, means)
   return { ...result, uuid: vault.uuid, missing }
 }
@@ -198,22 +221,22 @@ export async function sealFresh(
     ...common,
     ...(lineage === undefined ? {} : { set: lineage.set, generation: lineage.generation + 1 }),
   })
-  await prove(vault.pins, sealed, fresh, {
+  const rehearsal = await prove(vault.pins, sealed, fresh, {
     ...(signal === undefined ? {} : { signal }),
     ...(options.timeout === undefined ? {} : { timeout: options.timeout }),
     ...unprovenOf(options),
   })
-  return { sealed, wanted: part.wanted, missing: part.missing }
+  return { sealed, wanted: part.wanted, missing: part.missing, rehearsal }
 }
 
-/** A passphrase that opens the volume: the given one, or from a binding. The caller owns it. */
-export async function existingPassphrase(
+/** A way to open the volume: the given passphrase, or one from a binding. The caller owns it. */
+export async function existingAccess(
   vault: Vault,
   inventory: Inventory,
   options: AccessOptions,
   preferred?: Slot,
-): Promise<Secret> {
-  if (options.passphrase !== undefined) return options.passphrase.clone()
+): Promise<Access> {
+  if (options.passphrase !== undefined) return accessBy(options.passphrase.clone())
   const purposes: WayOptions['purposes'] =
     preferred?.purpose === 'recovery' ? ['automatic', 'recovery'] : ['automatic']
   const way = await openAnyWay(vault, inventory, {
@@ -221,7 +244,12 @@ export async function existingPassphrase(
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     ...(options.timeout === undefined ? {} : { timeout: options.timeout }),
   })
-  return way.passphrase
+  return accessBy(way.passphrase, way.keyslot)
+}
+
+/** Access by a passphrase, which is wiped with it. */
+export function accessBy(passphrase: Secret, keyslot?: number): Access {
+  return { passphrase, keyslot, [Symbol.dispose]: () => passphrase[Symbol.dispose]() }
 }
 
 function unprovenOf({ unproven }: BindOptions) {

@@ -147,12 +147,13 @@ export async function writeRecord(vault: Vault, record: VaultRecord): Promise<vo
   await recordFile(vault).write(record)
 }
 
-/** Marks a slot for regeneration, durably. */
+/** Marks a slot for regeneration, durably. Takes the volume's lock. */
 export async function markForRegeneration(
   vault: Vault,
   slot: SlotIdentity,
   reason: string,
 ): Promise<void> {
+  await using _held = await lockVault(vault)
   const record = await readRecord(vault)
   const { keyslot, salt } = slot
   const others = record.regenerate.filter((mark) => !isSame(mark, slot))
@@ -175,7 +176,8 @@ export async function writeProofs(
   fresh: readonly Proof[],
 ): Promise<void> {
   const before = await readProofs(vault, metadata)
-  const merged = fresh.map((proof) => {
+  const living = fresh.filter(({ keyslot, salt }) => metadata.keyslots.get(keyslot)?.salt === salt)
+  const merged = living.map((proof) => {
     const old = before.find((candidate) => isSame(candidate, proof))
     const provenAt = proof.state === 'proven' ? proof.at : old?.provenAt
     return { ...proof, ...(provenAt === undefined ? {} : { provenAt }) }

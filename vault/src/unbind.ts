@@ -1,6 +1,6 @@
 import type { Secret } from '@holdfast/base'
 import { applyPlan, type ChangeResult, readInventory } from './apply.ts'
-import type { VolumeRef } from './cryptsetup.ts'
+import { testPassphrase, type VolumeRef } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
 import type { Inventory, Slot } from './inventory.ts'
 import { planChange, remainingWays } from './plan.ts'
@@ -32,16 +32,13 @@ export async function unbindVault(
 ): Promise<ChangeResult> {
   return await changing(deps, volume, async (vault) => {
     const inventory = await readInventory(vault)
-    const { force = false, passphrase } = options
+    const { force = false } = options
     const plan = planChange(inventory, { remove: keyslot, force })
     const slot = inventory.slots.find((candidate) => candidate.keyslot === keyslot)
     if (slot === undefined) throw new Error('a planned slot is in the inventory')
-    using remaining = passphrase?.clone() ?? (await proveRemaining(vault, inventory, slot, options))
-    return await applyPlan(vault, inventory, plan, {
-      operation: 'unbind',
-      purpose: purposeOf(slot),
-      ...(remaining === undefined ? {} : { existing: remaining }),
-    })
+    await proveRemaining(vault, inventory, slot, options)
+    const means = { operation: 'unbind', purpose: purposeOf(slot) }
+    return await applyPlan(vault, inventory, plan, means)
   })
 }
 
@@ -50,10 +47,13 @@ async function proveRemaining(
   inventory: Inventory,
   removed: Slot,
   options: UnbindOptions,
-): Promise<Secret | undefined> {
+): Promise<void> {
+  if (options.passphrase !== undefined) {
+    return await requireOther(vault, inventory, removed, options.passphrase)
+  }
   const { automatic, recovery } = remainingWays(inventory, removed)
   const proofs = await readProofs(vault, inventory.metadata)
-  if ([...automatic, ...recovery].some((slot) => isProven(slot, proofs))) return undefined
+  if ([...automatic, ...recovery].some((slot) => isProven(slot, proofs))) return
   const rest = { ...inventory, slots: inventory.slots.filter((slot) => slot !== removed) }
   const { signal, timeout } = options
   try {
@@ -61,7 +61,7 @@ async function proveRemaining(
       ...(signal === undefined ? {} : { signal }),
       ...(timeout === undefined ? {} : { timeout }),
     })
-    return way.passphrase
+    way.passphrase[Symbol.dispose]()
   } catch (cause) {
     signal?.throwIfAborted()
     throw vaultFault(
@@ -70,6 +70,24 @@ async function proveRemaining(
       { cause, hint: 'give a passphrase that opens the volume, or run holdfast vault rehearse' },
     )
   }
+}
+
+/** The passphrase must open a keyslot other than the one that goes. */
+async function requireOther(
+  vault: Vault,
+  { slots }: Inventory,
+  removed: Slot,
+  passphrase: Secret,
+): Promise<void> {
+  for (const { keyslot } of slots) {
+    if (keyslot === removed.keyslot) continue
+    if (await testPassphrase(vault.volume, passphrase, keyslot)) return
+  }
+  throw vaultFault(
+    'vault.passphrase_wrong',
+    `this passphrase opens no keyslot of ${vault.volume.device} but perhaps ${removed.keyslot}`,
+    { hint: 'give a passphrase that will still open the volume afterwards' },
+  )
 }
 
 function purposeOf(slot: Slot): Purpose {

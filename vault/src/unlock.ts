@@ -52,5 +52,9 @@ export async function mapOrTest(
     return { ...opened, state: 'tested', notice }
   }
   const name = options.name ?? `luks-${vault.uuid}`
-  return { ...opened, state: 'mapped', path: await openMapping(vault.volume, name, passphrase) }
+  return {
+    ...opened,
+    state: 'mapped',
+    path: await openMapping(vault.volume, name, passphrase, way.keyslot),
+  }
 }

@@ -1,0 +1,102 @@
+import { rm, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import {
+  DurableRecord,
+  ensureDirectory,
+  isFault,
+  isObject,
+  lock,
+  readIfPresent,
+  removeDurable,
+} from '@holdfast/base'
+import type { LocalFleet } from '@holdfast/drills'
+import type { Settings } from './command.ts'
+import { cliFault } from './faults.ts'
+
+// Where a local fleet lies and how it is told from the remains of one that was killed: a lock
+// beside the directory, held by the kernel as long as the fleet's process lives, and a mark inside
+// naming the processes it had started.
+
+const markName = 'fleet.json'
+
+interface Mark {
+  fleet: 'holdfast up'
+  /** Process ids of its key servers. */
+  servers: number[]
+}
+
+/** The fleet's directory, by default in the runtime directory. */
+export function fleetDirectory(settings: Settings, chosen?: string): string {
+  return chosen === undefined ? join(settings.runtimeDirectory, 'fleet') : resolve(chosen)
+}
+
+/**
+ * Takes the directory for a new fleet: locked, and cleared of what a killed one left. Disposing
+ * removes it.
+ * @throws Fault base.locked, cli.output_failed when it holds something else
+ */
+export async function takePlace(directory: string): Promise<AsyncDisposable> {
+  await ensureDirectory(resolve(directory, '..'))
+  await using stack = new AsyncDisposableStack()
+  stack.use(await lockPlace(directory))
+  await clearRemains(directory)
+  await ensureDirectory(directory)
+  await requireOwn(directory)
+  stack.defer(async () => {
+    await rm(directory, { recursive: true, force: true })
+    await removeDurable(`${directory}.lock`)
+  })
+  return stack.move()
+}
+
+async function lockPlace(directory: string): Promise<AsyncDisposable> {
+  try {
+    return await lock(`${directory}.lock`, `the local fleet in ${directory}`)
+  } catch (error) {
+    if (!isFault(error, 'base.locked')) throw error
+    throw cliFault('cli.fleet_busy', error.message, {
+      hint: 'look at it: holdfast up status; or start another one: holdfast up --directory DIR',
+    })
+  }
+}
+
+/** Other users must not be able to enter: the holders' private keys lie there. */
+async function requireOwn(directory: string): Promise<void> {
+  const { uid, mode } = await stat(directory)
+  if (uid === process.getuid?.() && (mode & 0o022) === 0) return
+  throw cliFault(
+    'cli.output_failed',
+    `${directory} belongs to somebody else or is writable by others`,
+    {
+      hint: 'choose a directory of your own: --directory DIR',
+    },
+  )
+}
+
+function markOf(directory: string): DurableRecord<Mark> {
+  return new DurableRecord(join(directory, markName), (value) => {
+    const servers = isObject(value) && Array.isArray(value.servers) ? value.servers : []
+    return { fleet: 'holdfast up', servers: servers.map(Number) }
+  })
+}
+
+/** Writes down what runs, for the next start after a kill. */
+export async function markPlace({ directory, servers }: LocalFleet): Promise<void> {
+  const pids = servers.flatMap(({ pid }) => pid ?? [])
+  await markOf(directory).write({ fleet: 'holdfast up', servers: pids })
+}
+
+/** Ends the servers that a killed fleet left running, and removes its files; nothing else is touched. */
+async function clearRemains(directory: string): Promise<void> {
+  const mark = await markOf(directory).read()
+  if (mark === undefined) return
+  for (const pid of mark.servers) {
+    if (await isServerOf(pid, directory)) process.kill(pid, 'SIGTERM')
+  }
+  await rm(directory, { recursive: true, force: true })
+}
+
+async function isServerOf(pid: number, directory: string): Promise<boolean> {
+  const command = await readIfPresent(`/proc/${pid}/cmdline`, 64 * 1024)
+  return command?.includes(`${directory}/`) === true
+}

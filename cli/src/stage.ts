@@ -1,0 +1,213 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { codeOf, type RunningProgram, type RunResult, run, startProgram } from '@holdfast/base'
+import { bundle } from '../build/bundle.ts'
+
+// What the tests of this part run commands in: a directory with everything that the examples of
+// the help and the documents name, on real key servers and real LUKS2 volumes. Names from the
+// documents stand for real things:
+//   http://tang1.example.com ..tang3    three key servers, each in its own process
+//   /dev/sdb1, /dev/sdc1                image files: owner, automatic and recovery way in
+//   /var/lib/tang                       a key directory nobody serves, whose exchange key is KID1
+//   admin.sock                          the administration socket of the first key server
+// `reset` puts the files back to how they were; the key servers are not touched by it.
+
+export class Stage implements AsyncDisposable {
+  readonly root: string
+  /** Where commands run. */
+  readonly work: string
+  readonly environment: Readonly<Record<string, string>>
+  /** The program under test: bundled from the sources as they are now. */
+  readonly program: string
+  #names: readonly (readonly [string, string])[] = []
+  readonly #cleanup = new AsyncDisposableStack()
+
+  private constructor(root: string) {
+    this.root = root
+    this.work = join(root, 'work')
+    this.program = join(root, 'dist', 'holdfast.mjs')
+    this.environment = {
+      PATH: `${join(root, 'bin')}:/usr/sbin:/usr/bin:/sbin:/bin`,
+      HOME: join(root, 'work', 'home'),
+      HOLDFAST_STATE_DIR: join(root, 'work', 'state'),
+      HOLDFAST_RUNTIME_DIR: join(root, 'run'),
+      NO_COLOR: '1',
+      NODE_COMPILE_CACHE: join(root, 'cache'),
+    }
+  }
+
+  /** @param volumes make the volumes too, which takes longest */
+  static async start(volumes = true): Promise<Stage> {
+    const root = await mkdtemp(join(tmpdir(), 'hf-'))
+    const stage = new Stage(root)
+    stage.#cleanup.defer(() => rm(root, { recursive: true, force: true }))
+    try {
+      await stage.#prepare(volumes)
+      return stage
+    } catch (error) {
+      await stage[Symbol.asyncDispose]()
+      throw error
+    }
+  }
+
+  /** Runs a line of shell with the documents' names replaced; any exit code is an answer. */
+  async shell(
+    command: string,
+    options: { input?: string; timeout?: number } = {},
+  ): Promise<RunResult> {
+    const shell = command.includes('completion zsh') ? 'zsh' : 'bash'
+    const first = shell === 'zsh' ? 'autoload -U compinit; compinit -u -D; ' : ''
+    return await run(shell, ['-c', `${first}${this.real(command)}`], {
+      cwd: this.work,
+      environment: this.environment,
+      accept: Array.from({ length: 256 }, (_, code) => code),
+      timeout: options.timeout ?? 120_000,
+      ...(options.input === undefined ? {} : { input: options.input }),
+    })
+  }
+
+  /** Starts a command that runs until it is stopped, and waits for its first line. */
+  async launch(words: readonly string[]): Promise<{ running: RunningProgram; line: string }> {
+    return await startProgram(
+      process.execPath,
+      [this.program, ...words.map((word) => this.real(word))],
+      () => true,
+      { cwd: this.work, environment: this.environment, readyWithin: 60_000 },
+    )
+  }
+
+  /** Replaces the documents' names by the real ones. */
+  real(text: string): string {
+    return this.#names.reduce((changed, [from, to]) => changed.replaceAll(from, to), text)
+  }
+
+  /** Replaces real names by the documents' ones, in what a command printed. */
+  documented(text: string): string {
+    return this.#names
+      .reduce((changed, [from, to]) => changed.replaceAll(to, from), text)
+      .replaceAll(`${this.work}/`, '')
+  }
+
+  /** Puts every file back to how it was at the start. */
+  async reset(): Promise<void> {
+    await rm(this.work, { recursive: true, force: true })
+    await run('cp', ['-a', '--sparse=always', join(this.root, 'template'), this.work])
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#cleanup.disposeAsync()
+  }
+
+  async #prepare(volumes: boolean): Promise<void> {
+    await bundle(join(this.root, 'dist'))
+    const bin = join(this.root, 'bin')
+    for (const folder of [bin, this.work, join(this.work, 'home/.config/fish/completions')]) {
+      await mkdir(folder, { recursive: true, mode: 0o700 })
+    }
+    const shim = `#!/bin/sh\nexec '${process.execPath}' '${this.program}' "$@"\n`
+    await writeFile(join(bin, 'holdfast'), shim, { mode: 0o755 })
+    await Promise.all([this.#startServers(), this.#makeHolders()])
+    await this.#makePolicies()
+    if (volumes) await this.#makeVolumes()
+    await run('cp', ['-a', '--sparse=always', this.work, join(this.root, 'template')])
+  }
+
+  async #startServers(): Promise<void> {
+    const started = await Promise.all(
+      [1, 2, 3].map(async (number) => {
+        const home = join(this.root, `server${number}`)
+        await mkdir(home, { mode: 0o700 })
+        const socket = join(home, 'a.sock')
+        const { running, line } = await this.launch([
+          ...['keyserver', 'serve', '--json', '--init', 'P-521', '--port', '0'],
+          ...['--directory', join(home, 'keys'), '--admin', socket],
+        ])
+        this.#cleanup.use(running)
+        const { url } = JSON.parse(line) as { url: string } // printed by our own command
+        return [`http://tang${number}.example.com`, url, socket] as const
+      }),
+    )
+    this.#names = [
+      ...started.map(([name, url]) => [name, url] as const),
+      ['/dev/sdb1', join(this.work, 'sdb1')],
+      ['/dev/sdc1', join(this.work, 'sdc1')],
+      ['/var/lib/tang', join(this.work, 'tang')],
+      ['admin.sock', started[0]?.[2] ?? ''],
+      ['/run/holdfast', join(this.root, 'run')],
+    ]
+  }
+
+  async #makeHolders(): Promise<void> {
+    const names = ['alice', 'bob', 'carol']
+    await Promise.all(names.map((name) => this.#must(`holdfast holder keygen ${name}`)))
+    await this.#must('holdfast holder keygen tech --type p256')
+  }
+
+  async #makePolicies(): Promise<void> {
+    const file = (name: string, text: string) => writeFile(join(this.work, name), text)
+    const tang = [1, 2, 3].map((number) => ({
+      url: this.real(`http://tang${number}.example.com`),
+      adv: `tang${number}.adv`,
+    }))
+    const person = ['alice', 'bob', 'carol'].map((name) => ({ name, key: `${name}.pub` }))
+    await file('servers.json', JSON.stringify({ t: 2, pins: { tang } }))
+    await file('two-of-three.json', JSON.stringify({ t: 2, pins: { tang } }))
+    await file('holders.json', JSON.stringify({ t: 2, pins: { person } }))
+    await file('secret', 'the secret\n')
+    await file('passphrase', 'correct horse battery staple\n')
+    await this.#must(
+      [1, 2, 3]
+        .map((number) => `curl -s http://tang${number}.example.com/adv > tang${number}.adv`)
+        .join(' && '),
+    )
+    await this.#must('holdfast seal --policy servers.json --in secret --out secret.jwe')
+    await this.#must('holdfast seal --policy holders.json --in secret --out holders.jwe')
+    await this.#must(
+      'holdfast inspect --in holders.jwe --export-shares . && openssl pkeyutl -decrypt -inkey bob.key -in bob.wrapped -out bob.share -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256',
+    )
+  }
+
+  async #makeVolumes(): Promise<void> {
+    for (const device of ['/dev/sdb1', '/dev/sdc1']) {
+      await this.#must(
+        `holdfast vault create ${device} --size 32M --automatic servers.json --recovery holders.json --owner-passphrase-file passphrase --holder-key alice=alice.key --holder-key bob=bob.key`,
+      )
+    }
+    await this.#must(
+      'holdfast vault export-request /dev/sdb1 --technician tech.pub --out request.json --png request.png',
+    )
+    await this.#must('holdfast recover answer request.json --out answer.txt')
+    await this.#makeKeyDirectory()
+  }
+
+  async #makeKeyDirectory(): Promise<void> {
+    const keys = join(this.work, 'tang')
+    const { running } = await this.launch([
+      ...['keyserver', 'serve', '--init', 'P-256', '--port', '0', '--directory', keys],
+    ])
+    await running[Symbol.asyncDispose]()
+    const { stdout } = await this.#must('holdfast keyserver keys --json --directory /var/lib/tang')
+    const { keys: found } = JSON.parse(stdout.toString('utf8')) as {
+      keys: { kid: string; use: string }[] // printed by our own command
+    }
+    const kid = found.find(({ use }) => use === 'exchange')?.kid ?? ''
+    this.#names = [...this.#names, ['KID1', kid]]
+  }
+
+  async #must(command: string): Promise<RunResult> {
+    const result = await this.shell(command)
+    if (result.code === 0) return result
+    throw new Error(`the stage cannot be prepared: ${command}: ${result.stderr}`)
+  }
+}
+
+/** A file of the stage, or undefined. */
+export async function fileOf(stage: Stage, name: string): Promise<string | undefined> {
+  try {
+    return await readFile(join(stage.work, name), 'utf8')
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined
+    throw error
+  }
+}

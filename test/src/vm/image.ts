@@ -1,0 +1,131 @@
+import { copyFile, cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { basename, dirname, join } from 'node:path'
+import { run } from '@holdfast/base'
+
+// Builds a kernel and an initial RAM disk that hold just enough of Debian to run the command line:
+// busybox, Node, cryptsetup, the device-mapper modules and the checkout's bundle. Everything comes
+// from the packages of the machine's own apt sources.
+
+export interface GuestImage {
+  kernel: string
+  initrd: string
+}
+
+const modules = [
+  'virtio_pci',
+  'virtio_blk',
+  'dm_mod',
+  'dm_crypt',
+  'xts',
+  'ecb',
+  'cbc',
+  'sha256_generic',
+  'aesni_intel',
+  'algif_skcipher',
+  'algif_hash',
+  'af_alg',
+  'ext4',
+  'loop',
+]
+
+const programs = [
+  '/usr/sbin/cryptsetup',
+  '/usr/sbin/mkfs.ext4',
+  '/usr/bin/flock',
+  '/usr/sbin/blkid',
+]
+
+/** Builds the image in `folder`; `init` is the shell script that becomes process 1. */
+export async function buildImage(
+  folder: string,
+  checkout: string,
+  init: string,
+  add: (root: string) => Promise<void>,
+): Promise<GuestImage> {
+  const kernelTree = await unpackKernel()
+  const root = join(folder, 'root')
+  for (const name of [
+    'bin',
+    'dev',
+    'proc',
+    'sys',
+    'run',
+    'tmp',
+    'etc',
+    'lib/modules',
+    'var/lib',
+    'usr/sbin',
+    'usr/bin',
+    'root',
+  ]) {
+    await mkdir(join(root, name), { recursive: true })
+  }
+  await copyFile('/bin/busybox', join(root, 'bin/busybox'))
+  await symlink('busybox', join(root, 'bin/sh'))
+  const node = join(checkout, 'node_modules/.bin/node')
+  await copyWithLibraries(root, node, '/usr/bin/node')
+  for (const program of programs) await copyWithLibraries(root, program, program)
+  await cp(join(checkout, 'cli/dist'), join(root, 'holdfast'), { recursive: true })
+  const list = await copyModules(kernelTree, root)
+  await writeFile(join(root, 'lib/modules/order'), `${list.join('\n')}\n`)
+  await add(root)
+  await writeFile(join(root, 'init'), init, { mode: 0o755 })
+  const initrd = join(folder, 'initrd.cpio')
+  await run('sh', ['-c', `cd "$1" && find . | cpio --quiet -o -H newc > "$2"`, 'sh', root, initrd])
+  const boot = await readdir(join(kernelTree, 'boot'))
+  const kernel = boot.find((name) => name.startsWith('vmlinuz-'))
+  if (kernel === undefined) throw new Error('the kernel package has no vmlinuz')
+  return { kernel: join(kernelTree, 'boot', kernel), initrd }
+}
+
+/** Downloads and unpacks Debian's cloud kernel once; later runs find it. */
+async function unpackKernel(): Promise<string> {
+  const { stdout } = await run('apt-cache', ['depends', '--important', 'linux-image-cloud-amd64'])
+  const name = /Depends: (linux-image-\S+)/.exec(stdout.toString('utf8'))?.[1]
+  if (name === undefined) throw new Error('apt knows no cloud kernel: run apt-get update')
+  const cache = join(tmpdir(), 'holdfast-vm-kernel', name)
+  const tree = join(cache, 'tree')
+  const done = join(cache, 'done')
+  if ((await readFile(done, 'utf8').catch(() => '')) === name) return tree
+  await mkdir(cache, { recursive: true })
+  await run('apt-get', ['-q', 'download', name], { cwd: cache, timeout: 600_000 })
+  const archive = (await readdir(cache)).find((file) => file.endsWith('.deb'))
+  if (archive === undefined) throw new Error(`apt downloaded no package for ${name}`)
+  await run('dpkg-deb', ['-x', join(cache, archive), tree])
+  const [version = ''] = await readdir(join(tree, 'lib/modules'))
+  await run('depmod', ['-b', tree, version])
+  await writeFile(done, name)
+  return tree
+}
+
+/** Copies the modules with what they depend on; returns their names in loading order. */
+async function copyModules(tree: string, root: string): Promise<string[]> {
+  const [version = ''] = await readdir(join(tree, 'lib/modules'))
+  const order: string[] = []
+  for (const module of modules) {
+    const { stdout } = await run(
+      'modprobe',
+      ['-d', tree, '-S', version, '--show-depends', module],
+      { accept: [0, 1] },
+    )
+    for (const [, path = ''] of stdout.toString('utf8').matchAll(/^insmod (\S+)/gm)) {
+      const name = basename(path)
+      if (order.includes(name)) continue
+      order.push(name)
+      await copyFile(path, join(root, 'lib/modules', name))
+    }
+  }
+  return order
+}
+
+async function copyWithLibraries(root: string, from: string, to: string): Promise<void> {
+  const target = join(root, to)
+  await mkdir(dirname(target), { recursive: true })
+  await copyFile(from, target)
+  const { stdout } = await run('ldd', [from])
+  for (const [, library = ''] of stdout.toString('utf8').matchAll(/(?:=> )?(\/\S+) \(0x/g)) {
+    await mkdir(join(root, dirname(library)), { recursive: true })
+    await copyFile(library, join(root, library)).catch(() => undefined)
+  }
+}
