@@ -62,10 +62,10 @@ export class Admission {
     const { header, identity, reason } = this.#coordinator
     if (witnessed === undefined || witnessed.cluster !== header?.cluster) return
     const data = { witnessed: witnessed.generation, generation: header.generation }
-    if (!isWitnessed(identity.publicKey, witnessed))
+    if (!isWitnessed(identity.pinned, witnessed))
       return await this.#audit(node, 'node.witness_unproven', 'refused', data)
     if (witnessed.generation <= header.generation || reason === 'rollback_suspected') return
-    this.#coordinator.setWitness('ahead')
+    this.#coordinator.setWitness('ahead', witnessed.generation)
     await this.#audit(node, 'coordinator.rollback_suspected', 'failed', data)
   }
 

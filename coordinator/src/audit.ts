@@ -87,9 +87,13 @@ export async function verifyAudit(database: Database): Promise<AuditVerdict> {
   return verifyChain(await database.selectFrom('audit').selectAll().orderBy('sequence').execute())
 }
 
+/** More than this is no torn tail: it stays as it is, for people to look at. */
+const longestTail = 16
+
 /**
  * Cuts a tail that no longer follows from the chain and says so in a new entry, which names what was
- * cut by its hashes. Run at start: an interrupted copy or restore can leave one.
+ * cut by its hashes. Run at start: an interrupted copy or restore can leave one. A break further up
+ * is evidence and is never touched.
  */
 export async function repairTail(store: Store, clock: Clock): Promise<number> {
   const verdict = await verifyAudit(store.read)
@@ -101,6 +105,7 @@ export async function repairTail(store: Store, clock: Clock): Promise<number> {
       .select(['sequence', 'hash'])
       .where('sequence', '>=', firstBroken)
       .execute()
+    if (torn.length > longestTail) return 0
     await work.deleteFrom('audit').where('sequence', '>=', firstBroken).execute()
     const data = { removed: torn.length, hashes: torn.map(({ hash }) => hash).slice(0, 100) }
     await record(work, clock, {

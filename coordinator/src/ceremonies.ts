@@ -4,6 +4,7 @@ import {
   canonicalJson,
   type Fault,
   isFault,
+  isObject,
   parseJsonObject,
   type Secret,
 } from '@holdfast/base'
@@ -34,6 +35,8 @@ export interface Ceremony {
   holders: readonly { name: string; key: string }[]
   answered: { holder: string; at: number }[]
   rejected: { holder: string; code: string; at: number }[]
+  /** Wrong answers per holder, so that one person cannot occupy the ceremony. */
+  attempts: Record<string, number>
   created: number
   expires: number
   detail: Record<string, unknown>
@@ -66,6 +69,8 @@ export interface AnswerHandler {
 
 const lifetime = 24 * 60 * 60 * 1000
 const mostRejected = 20
+/** Wrong answers that one holder's key may sign in one ceremony; more are not even looked at. */
+const mostAttempts = 20
 
 /** Begins a ceremony, or returns the open one for the same thing: two people may start at once. */
 export async function openCeremony(
@@ -160,6 +165,12 @@ export async function takeAnswer(
   const ceremony = await readCeremony(deps, id)
   requireOpen(ceremony)
   const facts = factsFor(deps, ceremony, answer.holder)
+  if ((ceremony.attempts[answer.holder] ?? 0) >= mostAttempts)
+    throw ceremonyFault(
+      'ceremony.too_many_attempts',
+      `${answer.holder} has handed in ${mostAttempts} wrong answers`,
+      { hint: 'cancel this ceremony and begin another one, or go on with the other holders' },
+    )
   const key = ceremony.holders.find(({ name }) => name === answer.holder)?.key ?? ''
   const { contentKey } = readStatement(
     answer.statement,
@@ -259,9 +270,11 @@ async function reject(
       .executeTakeFirstOrThrow()
     const detail = parseJsonObject(row.detail, 'the ceremony')
     const rejected = [...rejectedOf(detail), entry].slice(-mostRejected)
+    const attempts = attemptsOf(detail)
+    attempts[holder] = (attempts[holder] ?? 0) + 1
     await work
       .updateTable('ceremonies')
-      .set({ detail: canonicalJson({ ...detail, rejected }) })
+      .set({ detail: canonicalJson({ ...detail, rejected, attempts }) })
       .where('id', '=', ceremony.id)
       .execute()
     await record(work, clock, {
@@ -274,12 +287,24 @@ async function reject(
   })
 }
 
-/** Ends a ceremony; the shares it kept are removed with the same transaction. */
+/** How long other instances may follow a recovery with the shares that were handed in. */
+const handover = 10 * 60 * 1000
+
+/**
+ * Ends a ceremony; the shares it kept are removed with the same transaction. Only where there may be
+ * several instances do the shares of a finished one stay for a while, so that the others follow.
+ */
 export async function closeCeremony(
   work: Work,
   id: string,
   state: 'done' | 'cancelled' | 'expired',
+  shared?: CeremonyDeps,
 ): Promise<void> {
+  if (shared?.store.engine === 'postgresql' && state === 'done') {
+    const expires = shared.clock.now() + handover
+    await work.updateTable('ceremonies').set({ state, expires }).where('id', '=', id).execute()
+    return
+  }
   await work.updateTable('ceremonies').set({ state }).where('id', '=', id).execute()
   await work.updateTable('answers').set({ sealed: '' }).where('ceremony', '=', id).execute()
 }
@@ -315,6 +340,19 @@ export async function expire({ store, clock }: CeremonyDeps): Promise<void> {
       outcome: 'done',
     })
   }
+  const followed = await store.read
+    .selectFrom('answers')
+    .innerJoin('ceremonies', 'ceremonies.id', 'answers.ceremony')
+    .select('answers.ceremony')
+    .distinct()
+    .where('ceremonies.state', '=', 'done')
+    .where('ceremonies.expires', '<', now)
+    .where('answers.sealed', '!=', '')
+    .execute()
+  for (const { ceremony } of followed)
+    await store.write((work) =>
+      work.updateTable('answers').set({ sealed: '' }).where('ceremony', '=', ceremony).execute(),
+    )
 }
 
 function requireOpen(ceremony: Ceremony): void {
@@ -341,7 +379,8 @@ async function withAnswers(
     .where('code', '=', 'accepted')
     .orderBy('at')
     .execute()
-  const { holders, rejected: _kept, ...detail } = parseJsonObject(row.detail, 'the ceremony')
+  const stored = parseJsonObject(row.detail, 'the ceremony')
+  const { holders, rejected: _kept, attempts: _counted, ...detail } = stored
   return {
     id: row.id,
     kind: row.kind as CeremonyKind, // written from that type alone
@@ -352,7 +391,8 @@ async function withAnswers(
     threshold: row.threshold,
     holders: Array.isArray(holders) ? holders : [],
     answered: answers.map(({ holder, at }) => ({ holder, at })),
-    rejected: rejectedOf(parseJsonObject(row.detail, 'the ceremony')),
+    rejected: rejectedOf(stored),
+    attempts: attemptsOf(stored),
     created: row.created,
     expires: row.expires,
     detail,
@@ -361,6 +401,15 @@ async function withAnswers(
 
 function rejectedOf(detail: Record<string, unknown>): Ceremony['rejected'] {
   return Array.isArray(detail.rejected) ? detail.rejected : []
+}
+
+function attemptsOf({ attempts }: Record<string, unknown>): Record<string, number> {
+  if (!isObject(attempts)) return {}
+  return Object.fromEntries(
+    Object.entries(attempts).filter(
+      (entry): entry is [string, number] => typeof entry[1] === 'number',
+    ),
+  )
 }
 
 /** What a recovery is about: the sealed state as it lies in the store. */

@@ -10,6 +10,7 @@ export const ceremonyFault = faults({
   'ceremony.holder_unknown': 'refused',
   'ceremony.not_open': 'refused',
   'ceremony.not_proven': 'refused',
+  'ceremony.request_untrusted': 'integrity',
   'ceremony.share_needed': 'invalid',
   'ceremony.share_wrong': 'integrity',
   'ceremony.signature_invalid': 'integrity',

@@ -5,6 +5,7 @@ import { selfSigned } from '@holdfast/link'
 import type { Pins } from '@holdfast/seal'
 import { DataKey } from './data-key.ts'
 import { coordinatorFault } from './faults.ts'
+import { ensureKeyFile } from './file-pin.ts'
 import { type Header, headerDigest, signHeader } from './header.ts'
 import type { Identity } from './identity.ts'
 import { writeSecret } from './secrets.ts'
@@ -18,6 +19,8 @@ import { makeWay, newId } from './ways.ts'
 
 const tokenFile = 'claim-token'
 const markerFile = 'initialised'
+/** The same path on every instance of a cluster: a rotation by one must serve all. */
+export const hostKeyFile = 'host.key'
 
 /** Makes the one-time token if there is none; returns the path of its file. */
 export async function prepareClaim(directory: string): Promise<string> {
@@ -36,6 +39,14 @@ export async function readMarker(directory: string): Promise<string | undefined>
 export async function writeMarker(directory: string, cluster: string): Promise<void> {
   if ((await readMarker(directory)) !== cluster)
     await writeDurable(join(directory, markerFile), `${cluster}\n`)
+}
+
+export async function removeMarker(directory: string): Promise<void> {
+  await removeDurable(join(directory, markerFile))
+}
+
+export async function removeClaimToken(directory: string): Promise<void> {
+  await removeDurable(join(directory, tokenFile))
 }
 
 /** Compares in constant time. @throws Fault coordinator.claim_refused */
@@ -80,8 +91,9 @@ export async function claim(
   const policy = {
     kind: 'pin' as const,
     pin: 'file',
-    config: { name: join(directory, 'host.key') },
+    config: { name: join(directory, hostKeyFile) },
   }
+  await ensureKeyFile(policy.config.name)
   const way = await makeWay(pins, 'host-key', policy, key, context, clock)
   try {
     await store.write(async (work) => {
@@ -93,6 +105,8 @@ export async function claim(
       for (const [secret, value] of [
         ['authority-key', authority],
         ['command-key', command],
+        // Only the holders can bring the identity to a new host: whoever has a backup cannot.
+        ['identity-key', identity.key],
       ] as const) {
         using pem = Secret.copy(value.export({ type: 'pkcs8', format: 'pem' }).toString())
         await writeSecret(work, key, cluster, secret, pem)
@@ -109,6 +123,6 @@ export async function claim(
     )
   }
   await writeMarker(directory, cluster)
-  await removeDurable(join(directory, tokenFile))
+  await removeClaimToken(directory)
   return { cluster, key, header, digest }
 }

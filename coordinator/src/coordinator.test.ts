@@ -69,9 +69,9 @@ test('a new generation is prepared beside the old one and becomes current at onc
     'fleet',
     nothing,
   )
-  await coordinator.prepareGeneration(undefined)
+  const { digest } = await coordinator.prepareGeneration(undefined)
   assert.equal(coordinator.header?.generation, 1)
-  assert.equal(await coordinator.activateGeneration(nothing), 2)
+  assert.equal(await coordinator.activateGeneration(digest, nothing), 2)
   assert.match((await coordinator.secret('command-key')).reveal().toString(), /PRIVATE KEY/)
   const ways = await coordinator.store.read
     .selectFrom('ways')

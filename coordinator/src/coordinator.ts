@@ -1,16 +1,28 @@
 import { type Clock, isFault, type Secret, systemClock } from '@holdfast/base'
 import type { CoordinatorState, ReasonCode } from '@holdfast/protocol'
-import type { Pins } from '@holdfast/seal'
-import { checkClaimToken, claim, prepareClaim, readMarker, writeMarker } from './claim.ts'
+import type { Pins, Policy } from '@holdfast/seal'
+import type { Insertable } from 'kysely'
+import { recordAlone, repairTail } from './audit.ts'
+import {
+  checkClaimToken,
+  claim,
+  prepareClaim,
+  readMarker,
+  removeMarker,
+  writeMarker,
+} from './claim.ts'
 import type { DataKey } from './data-key.ts'
+import { isDismissed } from './dismissal-record.ts'
 import { coordinatorFault } from './faults.ts'
 import { activateGeneration, type Candidate, prepareGeneration } from './generation.ts'
 import { type Header, readHeader } from './header.ts'
-import { type Identity, loadIdentity } from './identity.ts'
+import { type Identity, installIdentity, loadIdentity } from './identity.ts'
 import { type Findings, judge } from './life.ts'
 import { readSecret, type SecretName } from './secrets.ts'
-import { openStore, type Store, type StoreLocation, type Work } from './store.ts'
-import { openByMachine, readKey } from './ways.ts'
+import { isUnreachable, openStore, type Store, type StoreLocation, type Work } from './store.ts'
+import type { WayTable } from './tables.ts'
+import { makeWay, openByMachine, readKey, type WayKind } from './ways.ts'
+import { readWitness, writeWitness } from './witness.ts'
 
 export interface CoordinatorOptions {
   /** Holds identity, marker, claim token and the host key; 0700. */
@@ -34,13 +46,19 @@ interface OpenState {
  */
 export class Coordinator implements AsyncDisposable {
   readonly store: Store
-  readonly identity: Identity
   readonly directory: string
   readonly pins: Pins
   readonly clock: Clock
+  #identity: Identity
   #open: OpenState | undefined
   #header: { header: Header; digest: string } | undefined
   #findings: Findings
+  /** The highest generation that somebody has shown to have seen. */
+  #witnessed = 0
+  /** When it was sealed by command: until then, what could open it no longer does by itself. */
+  #sealedAt: number | undefined
+  readonly #trustListeners: (() => void)[] = []
+  #trust = ''
 
   private constructor(
     options: CoordinatorOptions,
@@ -49,7 +67,7 @@ export class Coordinator implements AsyncDisposable {
     findings: Findings,
   ) {
     this.store = store
-    this.identity = identity
+    this.#identity = identity
     this.directory = options.directory
     this.pins = options.pins
     this.clock = options.clock ?? systemClock
@@ -70,9 +88,36 @@ export class Coordinator implements AsyncDisposable {
       witnessed: 'consistent',
       manifest: 'absent',
     })
+    await repairTail(store, coordinator.clock)
     await coordinator.refresh()
     if (coordinator.state === 'uninitialised') await prepareClaim(options.directory)
     return coordinator
+  }
+
+  /** What clients pin; exchanged once, when a restored host gets its cluster's own back. */
+  get identity(): Identity {
+    return this.#identity
+  }
+
+  /** Calls back when the identity or the fleet's authority becomes another one: both stand in TLS. */
+  onTrust(listener: () => void): void {
+    this.#trustListeners.push(listener)
+  }
+
+  #noticeTrust(): void {
+    const trust = `${this.#identity.digest} ${this.#header?.header.authority}`
+    if (trust === this.#trust) return
+    this.#trust = trust
+    for (const listener of this.#trustListeners) listener()
+  }
+
+  get sealedAt(): number | undefined {
+    return this.#sealedAt
+  }
+
+  /** The highest generation that a node or this host has witnessed. */
+  get witnessed(): number {
+    return this.#witnessed
   }
 
   get state(): CoordinatorState {
@@ -92,25 +137,52 @@ export class Coordinator implements AsyncDisposable {
     return this.#header?.digest
   }
 
-  /** Looks at the store again: another instance may have changed or recovered it. */
+  /** Looks at the store again: another instance may have changed, recovered or dismissed it. */
   async refresh(): Promise<void> {
-    const row = await headerRow(this.store)
-    if (row === undefined) {
-      this.#findings = { ...this.#findings, header: 'absent' }
+    let row: Awaited<ReturnType<typeof headerRow>>
+    try {
+      row = await headerRow(this.store)
+    } catch (error) {
+      if (!isUnreachable(error)) throw error
+      this.#findings = { ...this.#findings, store: 'unreachable' }
       return
     }
+    this.#findings = { ...this.#findings, store: 'reachable' }
+    if (row === undefined) return await this.#nothingThere()
     if (row.digest === this.#open?.digest) return await this.#readManifest()
     try {
-      this.#header = { header: readHeader(row, this.identity.publicKey), digest: row.digest }
+      this.#header = { header: readHeader(row, this.#identity.pinned), digest: row.digest }
     } catch (error) {
       if (!isFault(error, 'coordinator.header_invalid')) throw error
+      this.#forget()
       this.#findings = { ...this.#findings, header: 'invalid' }
       return
     }
+    this.#noticeTrust()
     await writeMarker(this.directory, this.#header.header.cluster)
     this.#findings = { ...this.#findings, header: 'valid', marker: 'present' }
-    await this.#tryMachines()
+    if (this.#sealedAt === undefined) await this.#tryMachines()
     await this.#readManifest()
+  }
+
+  /** An empty store is fresh only where there is no marker, or the marker's state was dismissed. */
+  async #nothingThere(): Promise<void> {
+    this.#forget()
+    this.#header = undefined
+    this.#witnessed = 0
+    this.#findings = {
+      ...this.#findings,
+      header: 'absent',
+      manifest: 'absent',
+      witnessed: 'consistent',
+    }
+    const marker = await readMarker(this.directory)
+    if (marker === undefined) return
+    if (!(await isDismissed(this.store.read, this.#identity.pinned, marker))) return
+    await prepareClaim(this.directory)
+    await removeMarker(this.directory)
+    this.#sealedAt = undefined
+    this.#findings = { ...this.#findings, marker: 'absent' }
   }
 
   /** Takes a new coordinator. `also` runs in the same transaction, to create its first user. */
@@ -118,7 +190,7 @@ export class Coordinator implements AsyncDisposable {
     this.require('uninitialised')
     await checkClaimToken(this.directory, token)
     const { cluster, key, header, digest } = await claim(this, name, also)
-    this.#adopt({ key, header, digest })
+    await this.#adopt({ key, header, digest })
     this.#findings = { ...this.#findings, marker: 'present', header: 'valid' }
     return cluster
   }
@@ -127,37 +199,82 @@ export class Coordinator implements AsyncDisposable {
    * Opens the sealed state with what the holders' ceremony gave.
    * @throws Fault coordinator.header_invalid when it belongs to another state
    */
-  openWith(plaintext: Secret): void {
+  async openWith(plaintext: Secret): Promise<void> {
     const { header, digest } = this.#requireHeader()
     const context = { cluster: header.cluster, generation: header.generation, headerDigest: digest }
-    this.#adopt({ key: readKey(plaintext, context), header, digest })
+    await this.#adopt({ key: readKey(plaintext, context), header, digest })
   }
 
-  /** Forgets the data key; the next start, refresh or ceremony may open it again. */
+  /** Forgets the data key; only a ceremony that begins from now on, or a restart, opens it again. */
   seal(): void {
+    this.#sealedAt = this.clock.now()
+    this.#forget()
+  }
+
+  #forget(): void {
     this.#open?.key[Symbol.dispose]()
     this.#open = undefined
     this.#findings = { ...this.#findings, key: 'missing' }
   }
 
-  /** Records that a node or a TPM has seen a newer generation, or that the holders accepted this one. */
-  setWitness(witnessed: Findings['witnessed']): void {
+  /**
+   * Records that somebody has seen the generation `seen`, or that the holders accepted this state.
+   * A state older than what was seen is not run before the holders have accepted it.
+   */
+  setWitness(witnessed: Findings['witnessed'], seen = 0): void {
+    const own = this.#header?.header.generation ?? 0
+    this.#witnessed = Math.max(this.#witnessed, seen, witnessed === 'ahead' ? own + 1 : 0)
     this.#findings = { ...this.#findings, witnessed }
   }
 
-  async secret(name: SecretName): Promise<Secret> {
+  /** A secret of the sealed state; every reading is in the audit log. */
+  async secret(name: SecretName, actor = 'coordinator'): Promise<Secret> {
+    const event = { actor, action: 'secret.read', subject: name }
+    try {
+      const value = await this.#readSecret(name)
+      await recordAlone(this.store, this.clock, { ...event, outcome: 'done' })
+      return value
+    } catch (error) {
+      if (!isFault(error)) throw error
+      const data = { code: error.code }
+      await recordAlone(this.store, this.clock, { ...event, outcome: 'failed', data })
+      throw error
+    }
+  }
+
+  async #readSecret(name: SecretName): Promise<Secret> {
     const { key, header } = this.#requireOpen()
-    return await readSecret(this.store.read, key, header.cluster, name)
+    try {
+      return await readSecret(this.store.read, key, header.cluster, name)
+    } catch (error) {
+      if (!isFault(error, 'coordinator.row_unreadable')) throw error
+      // Another instance may have rotated the data key since this one looked.
+      await this.refresh()
+      const now = this.#requireOpen()
+      if (now.key === key) throw error
+      return await readSecret(this.store.read, now.key, now.header.cluster, name)
+    }
+  }
+
+  /** Seals the data key under one more way; the caller stores the row with `requireCurrent(digest)`. */
+  async makeWay(
+    kind: WayKind,
+    policy: Policy,
+  ): Promise<{ row: Insertable<WayTable>; digest: string }> {
+    const { key, header, digest } = this.#requireOpen()
+    const context = { cluster: header.cluster, generation: header.generation, headerDigest: digest }
+    return { row: await makeWay(this.pins, kind, policy, key, context, this.clock), digest }
   }
 
   async prepareGeneration(holders: Header['holders']): Promise<Candidate> {
-    return await prepareGeneration(this, this.#requireOpen(), holders)
+    return await prepareGeneration(this, this.#requireOpen(), holders, this.#witnessed)
   }
 
-  async activateGeneration(also: (work: Work) => Promise<void>): Promise<number> {
+  /** @param digest of the prepared generation that is meant */
+  async activateGeneration(digest: string, also: (work: Work) => Promise<void>): Promise<number> {
     const current = this.#requireOpen()
-    const next = await activateGeneration(this, current, also)
-    this.#adopt(next)
+    const next = await activateGeneration(this, current, digest, also)
+    await this.#adopt(next)
     return next.header.generation
   }
 
@@ -178,29 +295,49 @@ export class Coordinator implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.seal()
+    this.#forget()
     await this.store[Symbol.asyncDispose]()
   }
 
-  #adopt(open: OpenState): void {
-    this.#open?.key[Symbol.dispose]()
+  async #adopt(open: OpenState): Promise<void> {
+    const { cluster, generation } = open.header
+    if (this.#identity.temporary) await this.#bringIdentity(open)
+    const seen = await readWitness(this.directory)
+    const before = seen?.cluster === cluster ? seen.generation : 0
+    this.#witnessed = Math.max(this.#witnessed, before)
+    if (this.#open?.key !== open.key) this.#open?.key[Symbol.dispose]()
     this.#open = open
+    this.#sealedAt = undefined
     this.#header = { header: open.header, digest: open.digest }
-    this.#findings = { ...this.#findings, key: 'open' }
+    const witnessed = this.#witnessed > generation ? 'ahead' : 'consistent'
+    this.#findings = { ...this.#findings, key: 'open', witnessed }
+    this.#noticeTrust()
+    await writeWitness(this.directory, { cluster, generation })
+  }
+
+  async #bringIdentity({ key, header }: OpenState): Promise<void> {
+    using pem = await readSecret(this.store.read, key, header.cluster, 'identity-key')
+    this.#identity = await installIdentity(this.directory, pem, this.#identity)
   }
 
   async #tryMachines(): Promise<void> {
     const { header, digest } = this.#requireHeader()
     const ways = await this.store.read.selectFrom('ways').selectAll().execute()
     const context = { cluster: header.cluster, generation: header.generation, headerDigest: digest }
+    let key: DataKey
     try {
-      this.#adopt({ key: await openByMachine(this.pins, ways, context), header, digest })
+      key = await openByMachine(this.pins, ways, context)
     } catch (error) {
+      // A ceremony may have opened it while the machines were being asked.
+      if (this.#open?.digest === digest) return
       const mismatch =
         error instanceof AggregateError &&
         error.errors.some((each) => isFault(each, 'coordinator.header_invalid'))
+      this.#forget()
       this.#findings = { ...this.#findings, key: mismatch ? 'mismatch' : 'missing' }
+      return
     }
+    await this.#adopt({ key, header, digest })
   }
 
   async #readManifest(): Promise<void> {

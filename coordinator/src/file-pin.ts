@@ -1,4 +1,11 @@
-import { canonicalJson, parseJsonObject, readBounded, Secret, writeDurable } from '@holdfast/base'
+import {
+  canonicalJson,
+  parseJsonObject,
+  readBounded,
+  readIfPresent,
+  Secret,
+  writeDurable,
+} from '@holdfast/base'
 import { decryptJwe, encryptJwe } from '@holdfast/crypto'
 import { type Pin, sealFault } from '@holdfast/seal'
 
@@ -20,7 +27,7 @@ export function filePin(): Pin {
           'file needs "name", the absolute path of its key file',
         )
       }
-      using key = await readKey(name).catch(() => makeKey(name))
+      using key = await readKey(name)
       return await encryptJwe(
         { alg: 'dir', clevis: { file: { name }, pin: 'file' } },
         key,
@@ -49,10 +56,11 @@ async function readKey(path: string): Promise<Secret> {
   return Secret.take(key)
 }
 
-async function makeKey(path: string): Promise<Secret> {
-  const key = Secret.random(32)
+/** Makes the key file unless it is there: only claiming or adding a way may do so. */
+export async function ensureKeyFile(path: string): Promise<void> {
+  if ((await readIfPresent(path, 4096)) !== undefined) return
+  using key = Secret.random(32)
   const k = key.reveal().toString('base64url')
   const jwk = { alg: 'A256GCM', k, key_ops: ['encrypt', 'decrypt'], kty: 'oct' }
   await writeDurable(path, canonicalJson(jwk), { mode: 0o400 })
-  return key
 }

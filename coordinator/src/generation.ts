@@ -1,7 +1,8 @@
-import { type Clock, Secret } from '@holdfast/base'
+import { type Clock, messageOf, Secret } from '@holdfast/base'
 import { type Pins, policyOf } from '@holdfast/seal'
 import type { Insertable, Selectable } from 'kysely'
 import { DataKey } from './data-key.ts'
+import { coordinatorFault } from './faults.ts'
 import { type Header, headerDigest, readHeader, type SignedHeader, signHeader } from './header.ts'
 import type { Identity } from './identity.ts'
 import { readSecret, reencryptSecrets, removeSecret, writeSecret } from './secrets.ts'
@@ -30,14 +31,19 @@ export interface Candidate {
 
 const candidateRow = 2
 
-/** Prepares the next generation, with these holders or the present ones. Replaces an earlier candidate. */
+/**
+ * Prepares the next generation with these holders. Replaces an earlier candidate.
+ * @param above the new generation's number is higher than this one, too: what nodes have witnessed
+ * @throws Fault coordinator.way_unproven, coordinator.changed_meanwhile
+ */
 export async function prepareGeneration(
   deps: Sealed,
   current: { header: Header; digest: string; key: DataKey },
   holders: Header['holders'],
+  above = 0,
 ): Promise<Candidate> {
   const { store, identity } = deps
-  const generation = current.header.generation + 1
+  const generation = Math.max(current.header.generation, above) + 1
   const { version, cluster, name, authority } = current.header
   const people = holders === undefined ? {} : { holders }
   const header: Header = {
@@ -55,7 +61,8 @@ export async function prepareGeneration(
   const context = { cluster: header.cluster, generation, headerDigest: digest }
   const ways = await nextWays(deps, next, context, holders)
   await store.write(async (work) => {
-    await work.deleteFrom('ways').where('generation', '=', generation).execute()
+    await requireCurrent(work, current.digest)
+    await work.deleteFrom('ways').where('state', '=', 'prepared').execute()
     await work.deleteFrom('header').where('id', '=', candidateRow).execute()
     await work
       .insertInto('header')
@@ -75,15 +82,55 @@ async function nextWays(
   holders: Header['holders'],
 ): Promise<Insertable<WayTable>[]> {
   const rows = await automaticWays(store.read)
-  const made = rows.map(
-    (row) => makeWay(pins, row.kind as WayKind, policyOf(pins, row.sealed), key, context, clock), // makeWay alone writes kinds
-  )
+  const made = rows.map((row) => remakeWay(row, pins, key, context, clock))
   const people =
     holders === undefined
       ? []
       : [makeWay(pins, 'holders', holdersPolicy(holders), key, context, clock)]
   const ways = await Promise.all([...made, ...people])
+  if (ways.length === 0)
+    throw coordinatorFault('coordinator.last_way', 'no way to the next data key would be left', {
+      hint: 'add an automatic way or set a manifest with holders',
+    })
   return ways.map((way) => ({ ...way, state: 'prepared' }))
+}
+
+async function remakeWay(
+  row: Selectable<WayTable>,
+  pins: Pins,
+  key: DataKey,
+  context: KeyContext,
+  clock: Clock,
+): Promise<Insertable<WayTable>> {
+  try {
+    const policy = policyOf(pins, row.sealed)
+    return await makeWay(pins, row.kind as WayKind, policy, key, context, clock) // makeWay alone writes kinds
+  } catch (cause) {
+    // Dropping it in silence would leave less than people believe they have.
+    throw coordinatorFault(
+      'coordinator.way_unproven',
+      `the way ${row.label} cannot be made anew: ${messageOf(cause)}`,
+      { cause, hint: `repair it, or remove it first: holdfast coordinator ways remove ${row.id}` },
+    )
+  }
+}
+
+/** @throws Fault coordinator.changed_meanwhile when another instance has made a new generation */
+export async function requireCurrent(work: Work, digest: string): Promise<void> {
+  const row = await work
+    .selectFrom('header')
+    .select('digest')
+    .where('id', '=', 1)
+    .executeTakeFirst()
+  if (row?.digest !== digest) throw changedMeanwhile()
+}
+
+function changedMeanwhile(): Error {
+  return coordinatorFault(
+    'coordinator.changed_meanwhile',
+    'the sealed state has been changed meanwhile, perhaps by another instance',
+    { hint: 'look at it and try again: holdfast coordinator status' },
+  )
 }
 
 async function automaticWays(database: Database): Promise<Selectable<WayTable>[]> {
@@ -95,21 +142,27 @@ async function automaticWays(database: Database): Promise<Selectable<WayTable>[]
     .execute()
 }
 
-/** Makes the prepared generation the current one; the caller has checked that it may. */
+/**
+ * Makes the prepared generation of this digest the current one; the caller has checked that it may.
+ * @throws Fault coordinator.changed_meanwhile
+ */
 export async function activateGeneration(
   deps: Sealed,
-  current: { header: Header; key: DataKey },
+  current: { header: Header; digest: string; key: DataKey },
+  digest: string,
   also: (work: Work) => Promise<void>,
 ): Promise<{ header: Header; digest: string; key: DataKey }> {
   const { store, identity } = deps
   const cluster = current.header.cluster
   return await store.write(async (work) => {
+    await requireCurrent(work, current.digest)
     const row = await work
       .selectFrom('header')
       .selectAll()
       .where('id', '=', candidateRow)
-      .executeTakeFirstOrThrow()
-    const header = readHeader(row, identity.publicKey)
+      .executeTakeFirst()
+    if (row?.digest !== digest) throw changedMeanwhile()
+    const header = readHeader(row, identity.pinned)
     using raw = await readSecret(work, current.key, cluster, 'next-data-key')
     const key = new DataKey(header.generation, Secret.copy(raw.reveal()))
     await removeSecret(work, 'next-data-key')

@@ -64,7 +64,10 @@ export interface Challenge {
   kid: string
 }
 
-/** A fresh value wrapped for a holder's key, and the statement to sign. Replaces an earlier one. */
+/**
+ * A value wrapped for a holder's key, and the statement to sign. One that is still open is given
+ * again: anybody may ask, and nobody may take a challenge away from a holder who is working on it.
+ */
 export async function challengeHolder(
   coordinator: Coordinator,
   clock: Clock,
@@ -73,6 +76,8 @@ export async function challengeHolder(
   const { store, header } = coordinator
   const holder = header?.holders?.list.find((each) => each.name === name)
   if (header === undefined || holder === undefined) throw unknownHolder(name)
+  const open = await openChallenge(coordinator, clock, name)
+  if (open !== undefined) return { ...open, kid: holder.kid }
   using value = Secret.random(32)
   const sealed = await seal(
     createPins(),
@@ -114,6 +119,31 @@ export async function challengeHolder(
     wrapped: request?.wrapped.toString('base64url') ?? '',
     sealed,
     kid: holder.kid,
+  }
+}
+
+async function openChallenge(
+  { store, header }: Coordinator,
+  clock: Clock,
+  name: string,
+): Promise<Omit<Challenge, 'kid'> | undefined> {
+  const row = await store.read
+    .selectFrom('ceremonies')
+    .selectAll()
+    .where('id', '=', `proof-${name}`)
+    .where('expires', '>', clock.now() + proofLifetime / 2)
+    .executeTakeFirst()
+  if (row === undefined || header === undefined || row.generation !== header.generation)
+    return undefined
+  const sealed = String(parseJsonObject(row.detail, 'the challenge').sealed)
+  const { id, nonce, digest, generation, expires } = row
+  const { cluster } = header
+  const facts = { cluster, ceremony: id, kind: 'proof' as const, nonce, digest, generation }
+  const [request] = holderRequests(sealed)
+  return {
+    statement: statementText({ ...facts, holder: name, expires }),
+    wrapped: request?.wrapped.toString('base64url') ?? '',
+    sealed,
   }
 }
 
@@ -207,6 +237,7 @@ export async function beginHolderChange(
   actor: string,
 ): Promise<Ceremony> {
   const candidate = await coordinator.prepareGeneration(holders)
+  await supersede(coordinator.store, deps.clock, candidate.digest)
   return await openCeremony(
     deps,
     {
@@ -220,6 +251,28 @@ export async function beginHolderChange(
   )
 }
 
+/** An earlier change that was not finished has lost its candidate, so its ceremony ends. */
+async function supersede(store: Store, clock: Clock, digest: string): Promise<void> {
+  await store.write(async (work) => {
+    const rows = await work
+      .selectFrom('ceremonies')
+      .select('id')
+      .where('kind', '=', 'holders')
+      .where('digest', '!=', digest)
+      .where('state', 'in', ['open', 'met'])
+      .execute()
+    for (const { id } of rows) {
+      await closeCeremony(work, id, 'cancelled')
+      await record(work, clock, {
+        actor: 'coordinator',
+        action: 'ceremony.supersede',
+        subject: id,
+        outcome: 'done',
+      })
+    }
+  })
+}
+
 /** Second phase: enough new holders have proven their shares; the new generation becomes current. */
 export async function finishHolderChange(
   coordinator: Coordinator,
@@ -229,8 +282,13 @@ export async function finishHolderChange(
   if (ceremony.state !== 'met')
     throw ceremonyFault('ceremony.not_proven', 'not enough new holders have proven their shares')
   const { clock } = deps
-  return await coordinator.activateGeneration(async (work) => {
-    await closeCeremony(work, ceremony.id, 'done')
+  return await coordinator.activateGeneration(ceremony.digest, async (work) => {
+    await closeCeremony(work, ceremony.id, 'done', deps)
+    await work
+      .updateTable('ways')
+      .set({ proven_at: clock.now() })
+      .where('kind', '=', 'holders')
+      .execute()
     for (const { holder, at } of ceremony.answered) {
       const listed = ceremony.holders.find(({ name }) => name === holder)
       if (listed === undefined) continue

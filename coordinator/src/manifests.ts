@@ -6,6 +6,7 @@ import {
   type CeremonyDeps,
   ceremonyHolders,
   closeCeremony,
+  listCeremonies,
   openCeremony,
 } from './ceremonies.ts'
 import type { Coordinator } from './coordinator.ts'
@@ -60,7 +61,10 @@ export async function proposeManifest(
   const manifest = readManifest(value)
   const digest = manifestDigest(manifest)
   const current = await currentManifest(coordinator)
-  if (current?.digest === digest) return { digest }
+  if (current?.digest === digest) {
+    const ceremony = await continueHolderChange(coordinator, deps)
+    return { digest, ...(ceremony === undefined ? {} : { ceremony }) }
+  }
   const approvals = approvalsNeeded(current)
   const { header } = coordinator
   // Until the first holders have proven their shares there is nobody who could approve.
@@ -119,6 +123,21 @@ export async function enactManifest(
   })
   await coordinator.manifestChanged()
   return await changeHolders(coordinator, deps, manifest, actor)
+}
+
+/**
+ * Begins the change of holders that the manifest in force asks for, if it was never begun: a crash
+ * or a failure may have come between the two.
+ */
+export async function continueHolderChange(
+  coordinator: Coordinator,
+  deps: CeremonyDeps,
+): Promise<Ceremony | undefined> {
+  const current = await currentManifest(coordinator)
+  if (current === undefined || 'none' in current.manifest.holders) return undefined
+  const open = await listCeremonies(deps, ['open', 'met'])
+  if (open.some(({ kind }) => kind === 'holders')) return undefined
+  return await changeHolders(coordinator, deps, current.manifest, 'coordinator')
 }
 
 async function changeHolders(

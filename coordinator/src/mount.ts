@@ -6,7 +6,10 @@ import { getCookie } from 'hono/cookie'
 import type { z } from 'zod'
 import { recordAlone } from './audit.ts'
 import type { Coordinator } from './coordinator.ts'
+import { coordinatorFault } from './faults.ts'
+import { reasonTexts } from './life.ts'
 import type { RateLimits } from './rate-limits.ts'
+import { isUnreachable } from './store.ts'
 import { userFault } from './user-faults.ts'
 import { type Caller, sessionCaller, tokenCaller } from './users.ts'
 
@@ -17,6 +20,8 @@ export interface ServerDeps {
   coordinator: Coordinator
   clock: Clock
   limits: RateLimits
+  /** This instance's own name, as the status and the audit log give it. */
+  instance?: string
   /** Origins, besides the request's own, from which browsers may change something. */
   origins: readonly string[]
 }
@@ -75,9 +80,7 @@ export function createApp(): OpenAPIHono {
 }
 
 function answerFault(context: Context, error: unknown): Response {
-  const fault = isFault(error)
-    ? error
-    : new Fault('api.internal', 'internal', 'the coordinator failed on this request')
+  const fault = isFault(error) ? error : faultOf(error)
   const { retryAfter } = fault.details ?? {}
   if (typeof retryAfter === 'number') context.header('Retry-After', String(retryAfter))
   const status =
@@ -85,6 +88,14 @@ function answerFault(context: Context, error: unknown): Response {
       ? 401
       : statusOf[fault.kind]
   return context.json({ error: fault.toJSON() }, status)
+}
+
+function faultOf(error: unknown): Fault {
+  if (isUnreachable(error)) {
+    const { text, hint } = reasonTexts.storage_unreachable
+    return coordinatorFault('coordinator.storage_unreachable', text, { hint })
+  }
+  return new Fault('api.internal', 'internal', 'the coordinator failed on this request')
 }
 
 /** Adds a route with its handler. */

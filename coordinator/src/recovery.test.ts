@@ -63,11 +63,11 @@ async function sealedCluster() {
     'fleet',
     async () => undefined,
   )
-  await first.prepareGeneration({
+  const { digest } = await first.prepareGeneration({
     threshold: 3,
     list: people.map(({ name, kid, pem }) => ({ name, kid, key: pem })),
   })
-  await first.activateGeneration(async () => undefined)
+  await first.activateGeneration(digest, async () => undefined)
   await first[Symbol.asyncDispose]()
   await rm(join(directory, 'host.key'))
   const start = async () => {

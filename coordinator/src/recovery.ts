@@ -129,9 +129,9 @@ export async function finishRecovery(
     ceremony,
     await holdersWay(coordinator, 'active'),
   )
-  coordinator.openWith(plaintext)
+  await coordinator.openWith(plaintext)
   await deps.store.write(async (work) => {
-    await closeCeremony(work, ceremony.id, 'done')
+    await closeCeremony(work, ceremony.id, 'done', deps)
     const data = {
       holders: ceremony.answered.map(({ holder }) => holder),
       generation: ceremony.generation,

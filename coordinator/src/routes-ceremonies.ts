@@ -15,11 +15,14 @@ import {
 } from './ceremonies.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
 import type { Coordinator } from './coordinator.ts'
-import { challengeHolder, finishHolderChange, preparedWay, proveHolder } from './holders.ts'
-import { readManifest } from './manifest-diff.ts'
-import { enactManifest, proposeManifest } from './manifests.ts'
+import { openDismissal } from './dismissal.ts'
+import { finish } from './finish.ts'
+import { openStatement } from './holder-file.ts'
+import { challengeHolder, preparedWay, proveHolder } from './holders.ts'
+import { proposeManifest } from './manifests.ts'
 import { mount, type ServerDeps } from './mount.ts'
-import { finishRecovery, holdersWay, openRecovery, shareHandler, wrappedShare } from './recovery.ts'
+import { holdersWay, openRecovery, shareHandler, wrappedShare } from './recovery.ts'
+import { openRollback } from './rollback.ts'
 
 export function mountCeremonies(
   app: OpenAPIHono,
@@ -39,6 +42,8 @@ export function mountCeremonies(
       coordinator.require('recovery')
       return shown(await openRecovery(coordinator, ceremonies, actor))
     }
+    if (body.kind === 'rollback') return shown(await openRollback(coordinator, ceremonies, actor))
+    if (body.kind === 'dismissal') return shown(await openDismissal(coordinator, ceremonies, actor))
     if (body.kind !== 'manifest')
       throw ceremonyFault('ceremony.unknown', `a ceremony of kind ${body.kind} begins by itself`)
     if (caller?.roles.includes('admin') !== true)
@@ -57,12 +62,14 @@ export function mountCeremonies(
     const handler = await handlerFor(coordinator, before)
     const answer = {
       holder: body.holder,
-      statement: fromBase64url(body.statement),
+      statement: await openStatement(fromBase64url(body.statement), coordinator.identity.key),
       signature: fromBase64url(body.signature),
     }
     const after = await takeAnswer(ceremonies, before.id, answer, handler)
     if (after.state !== 'met') return shown(after)
     await finish(coordinator, ceremonies, after)
+    // A dismissal takes its own record with it; the audit log keeps it.
+    if (after.kind === 'dismissal') return shown({ ...after, state: 'done' })
     return shown(await readCeremony(ceremonies, after.id))
   })
   mount(app, deps, ceremonyRoutes.cancel, async ({ params, caller }) => {
@@ -86,46 +93,16 @@ export function mountCeremonies(
   )
   mount(app, deps, ceremonyRoutes.prove, async ({ params, body }) => {
     const answer = {
-      statement: fromBase64url(body.statement),
+      statement: await openStatement(fromBase64url(body.statement), coordinator.identity.key),
       signature: fromBase64url(body.signature),
     }
     return await proveHolder(coordinator, clock, params.name ?? '', answer)
   })
 }
 
-/** Finishes a ceremony that has been met; may be called again after a crash. */
-export async function finish(
-  coordinator: Coordinator,
-  deps: CeremonyDeps,
-  ceremony: Ceremony,
-): Promise<void> {
-  switch (ceremony.kind) {
-    case 'recovery':
-      return await finishRecovery(coordinator, deps, ceremony)
-    case 'holders':
-      await finishHolderChange(coordinator, deps, ceremony)
-      return
-    case 'manifest': {
-      const manifest = readManifest(ceremony.detail.manifest)
-      const approvedBy = ceremony.answered.map(({ holder }) => holder)
-      await enactManifest(coordinator, deps, manifest, 'holders', approvedBy, ceremony.id)
-      return
-    }
-    case 'rollback':
-      coordinator.setWitness('consistent')
-      await deps.store.write((work) => closeCeremony(work, ceremony.id, 'done'))
-      return
-    case 'dismissal':
-      await deps.store.write((work) => closeCeremony(work, ceremony.id, 'done'))
-      return
-    default:
-      ceremony.kind satisfies never
-  }
-}
-
 async function handlerFor(coordinator: Coordinator, ceremony: Ceremony): Promise<AnswerHandler> {
   const { identity } = coordinator
-  if (ceremony.kind === 'recovery')
+  if (ceremony.kind === 'recovery' || ceremony.kind === 'rollback')
     return shareHandler(identity, await holdersWay(coordinator, 'active'))
   if (ceremony.kind === 'holders') return shareHandler(identity, await preparedWay(coordinator))
   return { needsShare: false, check: async () => undefined, keep: async () => '' }
@@ -159,5 +136,6 @@ async function requestFor(
 /** A ceremony as the API shows it: holders by name. */
 export function shown(ceremony: Ceremony) {
   const { manifest: _body, ...detail } = ceremony.detail
-  return { ...ceremony, holders: ceremony.holders.map(({ name }) => name), detail }
+  const { attempts: _counted, ...rest } = ceremony
+  return { ...rest, holders: ceremony.holders.map(({ name }) => name), detail }
 }

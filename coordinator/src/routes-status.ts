@@ -3,20 +3,17 @@ import { canonicalJson, Secret } from '@holdfast/base'
 import { statusRoutes } from '@holdfast/protocol'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { record } from './audit.ts'
-import type { CeremonyDeps } from './ceremonies.ts'
-import { listCeremonies } from './ceremonies.ts'
+import { type CeremonyDeps, listCeremonies } from './ceremonies.ts'
+import { checkClaimToken } from './claim.ts'
 import type { Coordinator } from './coordinator.ts'
+import { dismiss } from './dismissal.ts'
+import { coordinatorFault } from './faults.ts'
 import { holderMargin, holderStates } from './holders.ts'
 import { reasonTexts } from './life.ts'
 import { mount, type ServerDeps } from './mount.ts'
 import { putUser } from './users.ts'
 
-export function mountStatus(
-  app: OpenAPIHono,
-  deps: ServerDeps,
-  ceremonies: CeremonyDeps,
-  instance: string,
-): void {
+export function mountStatus(app: OpenAPIHono, deps: ServerDeps, ceremonies: CeremonyDeps): void {
   const { coordinator, clock } = deps
   mount(app, deps, statusRoutes.live, async () => ({ alive: true }))
   mount(app, deps, statusRoutes.ready, async ({ context }) => {
@@ -24,12 +21,13 @@ export function mountStatus(
     if (!ready) context.status(503)
     return { ready }
   })
-  mount(app, deps, statusRoutes.status, async () => await statusOf(deps, ceremonies, instance))
+  mount(app, deps, statusRoutes.status, async () => await statusOf(deps, ceremonies))
   mount(app, deps, statusRoutes.identity, async ({ query }) =>
     signedState(coordinator, clock.now(), query.nonce),
   )
   mount(app, deps, statusRoutes.claim, async ({ body }) => {
     using password = Secret.copy(body.password)
+    await makeRoom(coordinator, body.token, body.recoveryOfOldState)
     const cluster = await coordinator.claim(body.token, 'fleet', async (work) => {
       await putUser(work, body.user, ['admin'], password)
       await record(work, clock, {
@@ -43,8 +41,25 @@ export function mountStatus(
   })
 }
 
-async function statusOf(deps: ServerDeps, ceremonies: CeremonyDeps, instance: string) {
-  const { coordinator, clock } = deps
+/** In recovery, the token of the console gives the old state up; it must also be said in words. */
+async function makeRoom(
+  coordinator: Coordinator,
+  token: string,
+  giveUp: 'give up' | undefined,
+): Promise<void> {
+  if (coordinator.state === 'uninitialised') return
+  await checkClaimToken(coordinator.directory, token)
+  if (giveUp === undefined)
+    throw coordinatorFault(
+      'coordinator.already_claimed',
+      'this coordinator has a state, which claiming would give up',
+      { hint: 'recover it: holdfast coordinator recover; or say that it is given up' },
+    )
+  await dismiss(coordinator, 'console', [])
+}
+
+async function statusOf(deps: ServerDeps, ceremonies: CeremonyDeps) {
+  const { coordinator, clock, instance = 'coordinator' } = deps
   const { state, reason, header, identity } = coordinator
   const [open] = header === undefined ? [] : await listCeremonies(ceremonies, ['open', 'met'])
   const alarms: string[] = []

@@ -4,7 +4,7 @@ import { coordinatorFault } from './faults.ts'
 import type { Database, Work } from './store.ts'
 
 /** The secrets that a running coordinator keeps. */
-export type SecretName = 'authority-key' | 'command-key' | 'next-data-key'
+export type SecretName = 'authority-key' | 'command-key' | 'identity-key' | 'next-data-key'
 
 const place = (cluster: string, name: string) => ({
   cluster,

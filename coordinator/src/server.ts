@@ -6,9 +6,11 @@ import { bodyLimit } from 'hono/body-limit'
 import { secureHeaders } from 'hono/secure-headers'
 import type { CeremonyDeps } from './ceremonies.ts'
 import type { Coordinator } from './coordinator.ts'
+import { mountMetrics } from './metrics.ts'
 import { createApp, type ServerDeps } from './mount.ts'
 import { RateLimits } from './rate-limits.ts'
 import { mountCeremonies, shown } from './routes-ceremonies.ts'
+import { mountKeys } from './routes-keys.ts'
 import { mountManifest } from './routes-manifest.ts'
 import { mountStatus } from './routes-status.ts'
 import { mountUsers } from './routes-users.ts'
@@ -32,7 +34,7 @@ export interface RunningServer extends AsyncDisposable {
 const largestBody = 4 * 1024 * 1024
 
 /** The whole API as an application without a socket. */
-export function createApi(deps: ServerDeps, instance: string): OpenAPIHono {
+export function createApi(deps: ServerDeps): OpenAPIHono {
   const { coordinator, clock } = deps
   const ceremonies: CeremonyDeps = {
     store: coordinator.store,
@@ -57,10 +59,12 @@ export function createApi(deps: ServerDeps, instance: string): OpenAPIHono {
         ),
     }),
   )
-  mountStatus(app, deps, ceremonies, instance)
+  mountStatus(app, deps, ceremonies)
   mountCeremonies(app, deps, ceremonies)
   mountManifest(app, deps, ceremonies, shown)
+  mountKeys(app, deps, ceremonies)
   mountUsers(app, deps)
+  mountMetrics(app, deps)
   app.doc31('/v1/openapi.json', {
     openapi: '3.1.0',
     info: { title: 'Holdfast coordinator', version: '1' },
@@ -82,23 +86,33 @@ export async function serveApi(
     origins = [],
     limits = { all: 1200, open: 240 },
   } = options
-  const app = createApi(
-    { coordinator, clock, limits: new RateLimits(clock, limits), origins },
+  const app = createApi({
+    coordinator,
+    clock,
+    limits: new RateLimits(clock, limits),
+    origins,
     instance,
-  )
-  const authority = coordinator.header?.authority
+  })
+  const secureContext = () => {
+    const { identity, header } = coordinator
+    return {
+      key: identity.key.export({ type: 'pkcs8', format: 'pem' }),
+      cert: identity.certificate,
+      minVersion: 'TLSv1.3' as const,
+      ...(header === undefined ? {} : { ca: [header.authority] }),
+    }
+  }
   const server = createAdaptorServer({
     fetch: app.fetch,
     createServer,
     serverOptions: {
-      key: coordinator.identity.key.export({ type: 'pkcs8', format: 'pem' }),
-      cert: coordinator.identity.certificate,
-      minVersion: 'TLSv1.3',
+      ...secureContext(),
       requestCert: true,
       rejectUnauthorized: false, // browsers and programs have no certificate; agents are checked where they connect
-      ...(authority === undefined ? {} : { ca: [authority] }),
     },
   }) as Server // createServer above is node:https's
+  // A claim makes the authority; a restored host gets its cluster's identity back while it serves.
+  coordinator.onTrust(() => server.setSecureContext(secureContext()))
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(port, host, resolve)

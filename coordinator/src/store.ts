@@ -1,8 +1,9 @@
-import { messageOf } from '@holdfast/base'
-import { type Dialect, Kysely, PostgresDialect, type Transaction } from 'kysely'
+import { announce, messageOf } from '@holdfast/base'
+import { Kysely, type Transaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { coordinatorFault } from './faults.ts'
 import { init } from './migrations/001-init.ts'
+import { postgresDialect } from './postgres-driver.ts'
 import { sqliteDialect } from './sqlite-driver.ts'
 import type { Tables } from './tables.ts'
 
@@ -20,16 +21,19 @@ export interface Store extends AsyncDisposable {
   write<T>(work: (transaction: Work) => Promise<T>): Promise<T>
 }
 
+/** With several addresses of one PostgreSQL, the one that takes writes is used. */
 export type StoreLocation =
   | { engine: 'sqlite'; path: string }
-  | { engine: 'postgresql'; url: string }
+  | { engine: 'postgresql'; url: string | readonly string[] }
 
 const mostAttempts = 12
 
 /** Opens the store and brings its schema up to date. @throws Fault coordinator.storage_unreachable */
 export async function openStore(location: StoreLocation): Promise<Store> {
   const dialect =
-    location.engine === 'sqlite' ? sqliteDialect(location.path) : await postgres(location.url)
+    location.engine === 'sqlite'
+      ? sqliteDialect(location.path)
+      : await postgresDialect([location.url].flat())
   const database = new Kysely<Tables>({ dialect })
   try {
     await migrate(database, location.engine === 'sqlite' ? 'blob' : 'bytea')
@@ -41,10 +45,11 @@ export async function openStore(location: StoreLocation): Promise<Store> {
       { cause },
     )
   }
+  const one = queue()
   return {
     engine: location.engine,
     read: database,
-    write: (work) => serialisable(database, location.engine, work),
+    write: (work) => one(() => serialisable(database, location.engine, work)),
     [Symbol.asyncDispose]: () => database.destroy(),
   }
 }
@@ -72,7 +77,13 @@ async function serialisable<T>(
       const transaction = database.transaction()
       const isolated =
         engine === 'postgresql' ? transaction.setIsolationLevel('serializable') : transaction
-      return await isolated.execute(work)
+      const result = await isolated.execute(async (transaction) => {
+        const made = await work(transaction)
+        announce('write', `${engine}: before commit`)
+        return made
+      })
+      announce('write', `${engine}: commit`)
+      return result
     } catch (error) {
       if (attempt >= mostAttempts || !isConflict(error)) throw error
       await new Promise((resolve) => setTimeout(resolve, 2 ** attempt * (0.5 + Math.random())))
@@ -80,33 +91,40 @@ async function serialisable<T>(
   }
 }
 
-/** SQLSTATE 40001 serialisation failure, 40P01 deadlock; SQLite 5 busy. */
+/**
+ * SQLSTATE 40001 serialisation failure, 40P01 deadlock; SQLite 5 busy. Two instances that append to
+ * the audit log at once also meet as a duplicate sequence number there.
+ */
 function isConflict(error: unknown): boolean {
-  const { code, errcode } = error as { code?: unknown; errcode?: unknown }
+  const { code, errcode, constraint } = error as Record<string, unknown>
+  if (code === '23505') return constraint === 'audit_key'
   return code === '40001' || code === '40P01' || errcode === 5
+}
+
+/** One writer at a time within a process: instances may meet, but a process does not meet itself. */
+function queue(): <T>(task: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve()
+  return (task) => {
+    const next = last.then(task, task)
+    last = next.catch(() => undefined)
+    return next
+  }
+}
+
+const lostConnection = /^(ECONN|EPIPE|ETIMEDOUT|ENOENT|EHOST|08|57P0|25006)/
+
+/** True when the engine itself could not be reached or refused to work, whatever was asked. */
+export function isUnreachable(error: unknown): boolean {
+  const { code, message } = error as { code?: unknown; message?: unknown }
+  if (typeof code === 'string' && lostConnection.test(code)) return true
+  return (
+    typeof message === 'string' &&
+    /connection (terminated|timeout)|timeout exceeded when trying to connect/i.test(message)
+  )
 }
 
 /** True for a violated unique or primary key: SQLSTATE 23505; SQLite 2067 and 1555. */
 export function isDuplicate(error: unknown): boolean {
   const { code, errcode } = error as { code?: unknown; errcode?: unknown }
   return code === '23505' || errcode === 2067 || errcode === 1555
-}
-
-async function postgres(url: string): Promise<Dialect> {
-  // Loaded only when configured: most installations run on SQLite.
-  const { default: pg } = await import('pg')
-  const int8 = 20
-  const types = {
-    getTypeParser: (oid: number, format?: 'text' | 'binary') =>
-      oid === int8 ? Number : pg.types.getTypeParser(oid, format as 'text'),
-  }
-  const pool = new pg.Pool({
-    connectionString: url,
-    max: 10,
-    connectionTimeoutMillis: 5_000,
-    types,
-  })
-  // A dropped idle connection must not end the process; the next query reports it.
-  pool.on('error', () => undefined)
-  return new PostgresDialect({ pool })
 }

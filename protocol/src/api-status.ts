@@ -113,7 +113,7 @@ export const statusRoutes = {
     path: '/v1/claim',
     summary: 'Take a new coordinator with its one-time local token',
     access: 'anyone',
-    states: ['uninitialised'],
+    states: ['uninitialised', 'recovery'],
     body: z.strictObject({
       token: z.string().max(100),
       user: nameSchema,
@@ -257,6 +257,7 @@ export const keyRoutes = {
     path: '/v1/ways',
     summary: 'Ways to the data key',
     access: ['admin', 'auditor'],
+    states: ['ready', 'running'],
     output: z.object({ ways: z.array(keyWaySchema) }),
   }),
   add: route({
@@ -265,6 +266,7 @@ export const keyRoutes = {
     path: '/v1/ways',
     summary: 'Add and prove an automatic way',
     access: ['admin'],
+    states: ['ready', 'running'],
     body: z.strictObject({
       kind: z.enum(['host-key', 'tpm2', 'tang']),
       config: z.record(z.string(), z.unknown()),
@@ -277,6 +279,7 @@ export const keyRoutes = {
     path: '/v1/ways/{id}/proofs',
     summary: 'Prove an automatic way',
     access: ['admin', 'operator'],
+    states: ['ready', 'running'],
     params: ceremonyParams,
     output: keyWaySchema,
   }),
@@ -286,6 +289,7 @@ export const keyRoutes = {
     path: '/v1/ways/{id}',
     summary: 'Remove a way; never the last',
     access: ['admin'],
+    states: ['ready', 'running'],
     params: ceremonyParams,
     output: done,
   }),
@@ -295,6 +299,7 @@ export const keyRoutes = {
     path: '/v1/data-key/rotations',
     summary: 'New data key, new generation',
     access: ['admin'],
+    states: ['ready', 'running'],
     output: z.object({ generation: z.number().int() }),
   }),
   seal: route({
@@ -303,6 +308,7 @@ export const keyRoutes = {
     path: '/v1/seal',
     summary: 'Forget the data key now',
     access: ['admin'],
+    states: ['ready', 'running'],
     output: done,
   }),
   backup: route({
@@ -311,6 +317,7 @@ export const keyRoutes = {
     path: '/v1/backups',
     summary: 'A bundle that restores into recovery',
     access: ['admin'],
+    states: ['ready', 'running'],
     output: z.object({ bundle: z.string(), digest: digestSchema }),
   }),
 }

@@ -1,0 +1,69 @@
+import { coordinatorStates, reasonCodes } from '@holdfast/protocol'
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import { Counter, Gauge, Registry } from 'prom-client'
+import { holderMargin, holderStates } from './holders.ts'
+import type { ServerDeps } from './mount.ts'
+
+/** `GET /metrics` in the Prometheus format. Nothing in it is secret, and it also answers while sealed. */
+export function mountMetrics(app: OpenAPIHono, deps: ServerDeps): void {
+  const registry = new Registry()
+  stateGauges(deps, registry)
+  const requests = new Counter({
+    name: 'holdfast_coordinator_requests_total',
+    help: 'Requests answered, by status class.',
+    labelNames: ['status'],
+    registers: [registry],
+  })
+  app.use(async (context, next) => {
+    await next()
+    requests.inc({ status: `${Math.floor(context.res.status / 100)}xx` })
+  })
+  app.get('/metrics', async (context) =>
+    context.text(await registry.metrics(), 200, { 'content-type': registry.contentType }),
+  )
+}
+
+function stateGauges({ coordinator, clock }: ServerDeps, registry: Registry): void {
+  const registers = [registry]
+  new Gauge({
+    name: 'holdfast_coordinator_state',
+    help: '1 for the state it is in.',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      for (const state of coordinatorStates)
+        this.set({ state }, coordinator.state === state ? 1 : 0)
+    },
+  })
+  new Gauge({
+    name: 'holdfast_coordinator_reason',
+    help: '1 for the reason of its state.',
+    labelNames: ['reason'],
+    registers,
+    collect() {
+      for (const reason of reasonCodes) this.set({ reason }, coordinator.reason === reason ? 1 : 0)
+    },
+  })
+  new Gauge({
+    name: 'holdfast_coordinator_generation',
+    help: 'Generation of the sealed state.',
+    registers,
+    collect() {
+      this.set(coordinator.header?.generation ?? 0)
+    },
+  })
+  new Gauge({
+    name: 'holdfast_coordinator_holders',
+    help: 'Holders: needed to recover, and proven within 90 days.',
+    labelNames: ['count'],
+    registers,
+    async collect() {
+      const { header, store, reason } = coordinator
+      if (header?.holders === undefined || reason === 'storage_unreachable') return this.reset()
+      const { threshold } = header.holders
+      const states = await holderStates(store, header)
+      this.set({ count: 'needed' }, threshold)
+      this.set({ count: 'proven' }, holderMargin(states, threshold, clock.now()).proven)
+    },
+  })
+}

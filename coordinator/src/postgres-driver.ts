@@ -1,0 +1,63 @@
+import { type Dialect, PostgresDialect, type PostgresPool, type PostgresPoolClient } from 'kysely'
+import type pg from 'pg'
+
+// kysely over PostgreSQL. Of several addresses the one whose server takes writes is used: after a
+// failover the old primary is gone or read-only, and the next transaction finds the new one.
+
+const int8 = 20
+
+/** `urls` name one database; the driver is loaded only when it is configured. */
+export async function postgresDialect(urls: readonly string[]): Promise<Dialect> {
+  const { default: driver } = await import('pg')
+  const types = {
+    getTypeParser: (oid: number, format?: 'text' | 'binary') =>
+      oid === int8 ? Number : driver.types.getTypeParser(oid, format as 'text'), // its overloads are per format
+  }
+  const pools = urls.map((url) => {
+    const pool = new driver.Pool({
+      connectionString: url,
+      max: 10,
+      connectionTimeoutMillis: 5_000,
+      types,
+      verify: requirePrimary,
+    } as pg.PoolConfig) // `verify` is not in the published types
+    // A dropped idle connection must not end the process; the next query reports it.
+    pool.on('error', () => undefined)
+    return pool
+  })
+  return new PostgresDialect({ pool: failover(pools) })
+}
+
+type Done = (error?: Error) => void
+
+/** A standby answers reads; using it would fail at the first write, so it is not used at all. */
+function requirePrimary(client: pg.PoolClient, done: Done): void {
+  client.query('show transaction_read_only').then(({ rows }) => {
+    const [row] = rows
+    if (row?.transaction_read_only === 'off') done()
+    else done(Object.assign(new Error('the server is a standby'), { code: '25006' }))
+  }, done)
+}
+
+function failover(pools: readonly pg.Pool[]): PostgresPool {
+  let current = 0
+  const connect = async (): Promise<PostgresPoolClient> => {
+    let failure: unknown
+    for (let tried = 0; tried < pools.length; tried += 1) {
+      try {
+        return (await pools[current]?.connect()) as PostgresPoolClient // the driver's own client
+      } catch (error) {
+        failure = error
+        current = (current + 1) % pools.length
+      }
+    }
+    throw failure
+  }
+  return {
+    options: {},
+    connect,
+    end: async () => {
+      await Promise.all(pools.map((pool) => pool.end()))
+    },
+  }
+}

@@ -1,0 +1,50 @@
+import { keyRoutes } from '@holdfast/protocol'
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import { recordAlone } from './audit.ts'
+import { makeBackup } from './backup.ts'
+import type { CeremonyDeps } from './ceremonies.ts'
+import { mount, type ServerDeps } from './mount.ts'
+import type { Caller } from './users.ts'
+import { addWay, dropWay, listWays, proveWay, rotateDataKey } from './way-changes.ts'
+
+export function mountKeys(app: OpenAPIHono, deps: ServerDeps, ceremonies: CeremonyDeps): void {
+  const { coordinator, clock } = deps
+  const { store } = coordinator
+  const actor = (caller: Caller | undefined) => `user:${caller?.user}`
+  mount(app, deps, keyRoutes.list, async () => ({ ways: await listWays(coordinator) }))
+  mount(
+    app,
+    deps,
+    keyRoutes.add,
+    async ({ body, caller }) => await addWay(coordinator, body.kind, body.config, actor(caller)),
+  )
+  mount(
+    app,
+    deps,
+    keyRoutes.prove,
+    async ({ params, caller }) => await proveWay(coordinator, params.id ?? '', actor(caller)),
+  )
+  mount(app, deps, keyRoutes.remove, async ({ params, caller }) => {
+    await dropWay(coordinator, params.id ?? '', actor(caller))
+    return { done: true }
+  })
+  mount(app, deps, keyRoutes.rotate, async ({ caller }) => ({
+    generation: await rotateDataKey(coordinator, ceremonies, actor(caller)),
+  }))
+  mount(app, deps, keyRoutes.seal, async ({ caller }) => {
+    const event = {
+      actor: actor(caller),
+      action: 'coordinator.seal',
+      subject: deps.instance ?? 'coordinator',
+    }
+    await recordAlone(store, clock, { ...event, outcome: 'done' })
+    coordinator.seal()
+    return { done: true }
+  })
+  mount(app, deps, keyRoutes.backup, async ({ caller }) => {
+    const made = await makeBackup(coordinator)
+    const event = { actor: actor(caller), action: 'backup.make', subject: made.digest }
+    await recordAlone(store, clock, { ...event, outcome: 'done' })
+    return made
+  })
+}
