@@ -5,8 +5,14 @@
  * comes from outside is checked before it is believed. No HTTP framework, no database, no logger.
  */
 export { agentFault } from './faults.ts'
+export { type Caller, Guardian, type GuardianDeps } from './guardian.ts'
+export { type GuardianServer, openGuardianServer, peerPort } from './guardian-server.ts'
 export { type NodeKeys, publicKeys } from './identity.ts'
 export { due, type LifeEffect, type LifeEvent, type Step, step } from './life.ts'
 export type { GuardianSet, LifeState, Task } from './life-state.ts'
 export { type NodeDirectory, openNodeDirectory } from './node-directory.ts'
+export { type PeerPlace, probePeer, type WardIdentity } from './peer-client.ts'
+export { type PeerConfig, peerPin, peerPlaceOf } from './peer-pin.ts'
+export { type ReleaseEntry, ReleaseLog, verifyReleaseLog } from './release-log.ts'
 export { SimulationFailure, type SimulationResult, simulate } from './simulator.ts'
+export { WardKeys } from './ward-keys.ts'

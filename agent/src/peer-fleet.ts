@@ -1,0 +1,151 @@
+import { generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { EcPublicJwk } from '@holdfast/crypto'
+import {
+  alwaysValid,
+  certificateRequest,
+  issue,
+  type OwnCertificate,
+  selfSigned,
+} from '@holdfast/link'
+import { type Policy, parsePolicy } from '@holdfast/seal'
+import { Guardian, type GuardianDeps } from './guardian.ts'
+import { type GuardianServer, openGuardianServer } from './guardian-server.ts'
+import { publicPem } from './identity.ts'
+import type { WardIdentity } from './peer-client.ts'
+import { ReleaseLog } from './release-log.ts'
+import type { ReleasePolicy } from './release-rules.ts'
+import { WardKeys } from './ward-keys.ts'
+
+// The test bench of the guardians: a fleet's authority, nodes with real certificates, and guardians
+// that answer on real TLS sockets. All clocks say 1970.
+
+export interface PeerFleet extends AsyncDisposable {
+  path: string
+  authority: string
+  node(): Promise<WardIdentity>
+  guardian(options?: { policy?: Partial<ReleasePolicy> }): Promise<TestGuardian>
+}
+
+export interface TestGuardian {
+  identity: WardIdentity
+  directory: string
+  keys: WardKeys
+  url: string
+  incidents: { code: string; text: string }[]
+  frozen: Map<string, string>
+  /** Milliseconds; tests move it. */
+  time: { now: number }
+  start(): Promise<void>
+  stop(): Promise<void>
+}
+
+export async function peerFleet(): Promise<PeerFleet> {
+  const path = await mkdtemp(join(tmpdir(), 'holdfast-peers-'))
+  const key = p256()
+  const authority = await selfSigned(key, 'fleet', alwaysValid, { authority: true })
+  const guardians: TestGuardian[] = []
+  const node = async (): Promise<WardIdentity> => {
+    const identity = p256()
+    const request = await certificateRequest(identity)
+    const issued = await issue(request, { key, certificate: authority }, alwaysValid, [])
+    const own: OwnCertificate = { key: identity, certificate: issued.certificate }
+    return { node: issued.node, identity, own, authority }
+  }
+  return {
+    path,
+    authority,
+    node,
+    guardian: async ({ policy = {} } = {}) => {
+      const directory = join(path, `guardian-${guardians.length}`)
+      const made = await testGuardian(await node(), directory, policy)
+      guardians.push(made)
+      await made.start()
+      return made
+    },
+    [Symbol.asyncDispose]: async () => {
+      for (const guardian of guardians) await guardian.stop()
+      await rm(path, { recursive: true, force: true })
+    },
+  }
+}
+
+async function testGuardian(
+  identity: WardIdentity,
+  directory: string,
+  policy: Partial<ReleasePolicy>,
+): Promise<TestGuardian> {
+  let server: GuardianServer | undefined
+  let port = 0
+  const guardian: TestGuardian = {
+    identity,
+    directory,
+    keys: new WardKeys(directory),
+    url: '',
+    incidents: [],
+    frozen: new Map(),
+    time: { now: 0 },
+    start: async () => {
+      const { log, entries } = await ReleaseLog.open(join(directory, 'releases.log'), () => 0)
+      const deps: GuardianDeps = {
+        node: identity.node,
+        keys: guardian.keys,
+        log,
+        history: entries,
+        policy: () => ({ holdMinutes: 0, releasesPerHour: 60, sources: [], ...policy }),
+        frozen: (ward) => guardian.frozen.get(ward),
+        onIncident: (code, text) => guardian.incidents.push({ code, text }),
+        monotonic: () => guardian.time.now,
+      }
+      const { own, authority } = identity
+      const options = { guardian: new Guardian(deps), own, authority, host: '127.0.0.1', port }
+      server = await openGuardianServer(options)
+      port = server.port
+      guardian.url = `https://127.0.0.1:${port}`
+    },
+    stop: async () => {
+      await server?.[Symbol.asyncDispose]()
+      server = undefined
+    },
+  }
+  await guardian.keys.wards() // makes the directory
+  return guardian
+}
+
+/** What a coordinator does: lets every guardian make its key, and gives the ward's policy. */
+export async function peerPolicy(
+  ward: WardIdentity,
+  guardians: readonly TestGuardian[],
+  { threshold, epoch = 1 }: { threshold: number; epoch?: number },
+): Promise<Policy> {
+  const peers = await Promise.all(
+    guardians.map(async (guardian) => {
+      const identity = publicPem(ward.identity)
+      const key = await guardian.keys.prepare(ward.node, identity, epoch)
+      return peerConfig(ward, guardian, epoch, key)
+    }),
+  )
+  return parsePolicy('sss', { t: threshold, pins: { peer: peers } })
+}
+
+export function peerConfig(
+  ward: WardIdentity,
+  { identity, url }: TestGuardian,
+  epoch: number,
+  key: EcPublicJwk,
+) {
+  return {
+    guardian: identity.node,
+    addresses: [url],
+    identity: publicPem(identity.identity),
+    ward: ward.node,
+    epoch,
+    adv: { keys: [{ ...key }] },
+  }
+}
+
+function p256(): KeyObject {
+  return generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
+}
