@@ -69,6 +69,10 @@ export interface Bundle {
   rows: Map<BackupTable, BackupRow[]>
 }
 
+export function firstLine(head: BackupHead, signature: Buffer): string {
+  return `${canonicalJson({ head, signature: signature.toString('base64url') })}\n`
+}
+
 const largestLine = 16 * 1024 * 1024
 
 /** Reads a bundle's form and checks its digest and counts. @throws Fault coordinator.backup_damaged */
@@ -76,7 +80,10 @@ export function readBundle(text: string): Bundle {
   const end = text.indexOf('\n')
   const first = firstLineSchema.safeParse(parsed(text.slice(0, end < 0 ? 0 : end)))
   if (!first.success) throw damaged('its first line is not the head of a backup')
-  const { head, signature } = first.data
+  const { head } = first.data
+  const signature = Buffer.from(first.data.signature, 'base64url')
+  // One text per bundle: nothing may be changed that the signature would not notice.
+  if (firstLine(head, signature) !== text.slice(0, end + 1)) throw damaged('its head was altered')
   const body = text.slice(end + 1)
   if (digestOf(body) !== head.digest) throw damaged('its rows are not those that were signed')
   const rows = new Map<BackupTable, BackupRow[]>(backupTables.map((table) => [table, []]))
@@ -86,7 +93,7 @@ export function readBundle(text: string): Bundle {
   }
   for (const [table, list] of rows)
     if (list.length !== (head.rows[table] ?? 0)) throw damaged(`it lacks rows of ${table}`)
-  return { head, signed: canonicalJson(head), signature: Buffer.from(signature, 'base64url'), rows }
+  return { head, signed: canonicalJson(head), signature, rows }
 }
 
 function readRow(line: string): [BackupTable, BackupRow] {

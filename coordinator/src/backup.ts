@@ -12,6 +12,7 @@ import {
   backupTables,
   damaged,
   digestOf,
+  firstLine,
   readBundle,
   rowLine,
 } from './backup-format.ts'
@@ -48,8 +49,7 @@ export async function makeBackup(deps: BackupDeps): Promise<{ bundle: string; di
     digest: digestOf(body),
   }
   const signature = sign('sha256', Buffer.from(canonicalJson(head), 'utf8'), identity.key)
-  const first = canonicalJson({ head, signature: signature.toString('base64url') })
-  const bundle = `${first}\n${body}`
+  const bundle = `${firstLine(head, signature)}${body}`
   return { bundle, digest: digestOf(bundle) }
 }
 
@@ -123,9 +123,13 @@ export function verifyBackup(text: string, pinned?: string): BackupReport {
 }
 
 function signerOf({ head, signed, signature }: Bundle, pinned: string | undefined): KeyObject {
-  const key = createPublicKey(head.identity)
-  if (!verify('sha256', Buffer.from(signed, 'utf8'), key, signature))
-    throw damaged('its signature is wrong')
+  let key: KeyObject
+  try {
+    key = createPublicKey(head.identity)
+    if (!verify('sha256', Buffer.from(signed, 'utf8'), key, signature)) throw new Error('no match')
+  } catch (cause) {
+    throw damaged('its signature is wrong', cause)
+  }
   if (pinned === undefined || keyId(key) === pinned) return key
   throw coordinatorFault(
     'coordinator.backup_foreign',

@@ -288,7 +288,7 @@ async function reject(
 }
 
 /** How long other instances may follow a recovery with the shares that were handed in. */
-const handover = 10 * 60 * 1000
+export const handover = 60 * 1000
 
 /**
  * Ends a ceremony; the shares it kept are removed with the same transaction. Only where there may be

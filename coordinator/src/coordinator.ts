@@ -17,7 +17,7 @@ import { coordinatorFault } from './faults.ts'
 import { activateGeneration, type Candidate, prepareGeneration } from './generation.ts'
 import { type Header, readHeader } from './header.ts'
 import { type Identity, installIdentity, loadIdentity } from './identity.ts'
-import { type Findings, judge } from './life.ts'
+import { type Findings, judge, reasonTexts } from './life.ts'
 import { readSecret, type SecretName } from './secrets.ts'
 import { isUnreachable, openStore, type Store, type StoreLocation, type Work } from './store.ts'
 import type { WayTable } from './tables.ts'
@@ -266,8 +266,9 @@ export class Coordinator implements AsyncDisposable {
     return { row: await makeWay(this.pins, kind, policy, key, context, this.clock), digest }
   }
 
-  async prepareGeneration(holders: Header['holders']): Promise<Candidate> {
-    return await prepareGeneration(this, this.#requireOpen(), holders, this.#witnessed)
+  async prepareGeneration(holders: Header['holders'], dropBroken = false): Promise<Candidate> {
+    const options = { above: this.#witnessed, dropBroken }
+    return await prepareGeneration(this, this.#requireOpen(), holders, options)
   }
 
   /** @param digest of the prepared generation that is meant */
@@ -281,6 +282,10 @@ export class Coordinator implements AsyncDisposable {
   /** @throws Fault coordinator.not_in_this_state unless in one of these states */
   require(...states: readonly CoordinatorState[]): void {
     if (states.includes(this.state)) return
+    if (this.reason === 'storage_unreachable') {
+      const { text, hint } = reasonTexts.storage_unreachable
+      throw coordinatorFault('coordinator.storage_unreachable', text, { hint })
+    }
     throw coordinatorFault(
       'coordinator.not_in_this_state',
       `this is possible in ${states.join(' or ')}, and the coordinator is in ${this.state} (${this.reason})`,

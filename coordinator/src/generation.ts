@@ -27,22 +27,31 @@ export interface Candidate {
   header: Header
   signed: SignedHeader
   digest: string
+  /** Labels of ways that could not be made anew and were left out. */
+  dropped: string[]
+}
+
+export interface GenerationOptions {
+  /** The new generation's number is higher than this one, too: what nodes have witnessed. */
+  above?: number
+  /** Leave out ways that cannot be made anew here, rather than refuse. */
+  dropBroken?: boolean
 }
 
 const candidateRow = 2
 
 /**
  * Prepares the next generation with these holders. Replaces an earlier candidate.
- * @param above the new generation's number is higher than this one, too: what nodes have witnessed
  * @throws Fault coordinator.way_unproven, coordinator.changed_meanwhile
  */
 export async function prepareGeneration(
   deps: Sealed,
   current: { header: Header; digest: string; key: DataKey },
   holders: Header['holders'],
-  above = 0,
+  options: GenerationOptions = {},
 ): Promise<Candidate> {
   const { store, identity } = deps
+  const { above = 0, dropBroken = false } = options
   const generation = Math.max(current.header.generation, above) + 1
   const { version, cluster, name, authority } = current.header
   const people = holders === undefined ? {} : { holders }
@@ -59,7 +68,9 @@ export async function prepareGeneration(
   const digest = headerDigest(signed.body)
   using next = DataKey.random(generation)
   const context = { cluster: header.cluster, generation, headerDigest: digest }
-  const ways = await nextWays(deps, next, context, holders)
+  const dropped: string[] = []
+  const broken = dropBroken ? (label: string) => dropped.push(label) : undefined
+  const ways = await nextWays(deps, next, context, holders, broken)
   await store.write(async (work) => {
     await requireCurrent(work, current.digest)
     await work.deleteFrom('ways').where('state', '=', 'prepared').execute()
@@ -72,7 +83,7 @@ export async function prepareGeneration(
     using raw = next.copy()
     await writeSecret(work, current.key, header.cluster, 'next-data-key', raw)
   })
-  return { header, signed, digest }
+  return { header, signed, digest, dropped }
 }
 
 async function nextWays(
@@ -80,14 +91,23 @@ async function nextWays(
   key: DataKey,
   context: KeyContext,
   holders: Header['holders'],
+  broken?: (label: string) => void,
 ): Promise<Insertable<WayTable>[]> {
   const rows = await automaticWays(store.read)
-  const made = rows.map((row) => remakeWay(row, pins, key, context, clock))
+  const made = rows.map(async (row) => {
+    try {
+      return [await remakeWay(row, pins, key, context, clock)]
+    } catch (error) {
+      if (broken === undefined) throw error
+      broken(row.label)
+      return []
+    }
+  })
   const people =
     holders === undefined
       ? []
       : [makeWay(pins, 'holders', holdersPolicy(holders), key, context, clock)]
-  const ways = await Promise.all([...made, ...people])
+  const ways = [...(await Promise.all(made)).flat(), ...(await Promise.all(people))]
   if (ways.length === 0)
     throw coordinatorFault('coordinator.last_way', 'no way to the next data key would be left', {
       hint: 'add an automatic way or set a manifest with holders',

@@ -21,8 +21,9 @@ export async function postgresDialect(urls: readonly string[]): Promise<Dialect>
       types,
       verify: requirePrimary,
     } as pg.PoolConfig) // `verify` is not in the published types
-    // A dropped idle connection must not end the process; the next query reports it.
+    // A dropped connection, idle or in use, must not end the process; the query reports it.
     pool.on('error', () => undefined)
+    pool.on('connect', (client) => client.on('error', () => undefined))
     return pool
   })
   return new PostgresDialect({ pool: failover(pools) })

@@ -51,7 +51,9 @@ export async function finishRollback(
 ): Promise<void> {
   const seen = Number(ceremony.detail.witnessed)
   if (coordinator.witnessed < seen) coordinator.setWitness('ahead', seen)
-  const { digest, header } = await coordinator.prepareGeneration(coordinator.header?.holders)
+  // On a restored host the old host's own ways are gone; the holders' new shares are what counts.
+  const { holders } = coordinator.header ?? {}
+  const { digest, header, dropped } = await coordinator.prepareGeneration(holders, true)
   await coordinator.activateGeneration(digest, async (work) => {
     await closeCeremony(work, ceremony.id, 'done')
     await record(work, clock, {
@@ -64,6 +66,7 @@ export async function finishRollback(
         accepted: ceremony.generation,
         witnessed: seen,
         generation: header.generation,
+        dropped,
       },
     })
   })

@@ -11,6 +11,7 @@ import { coordinatorFault } from './faults.ts'
 import { holderMargin, holderStates } from './holders.ts'
 import { reasonTexts } from './life.ts'
 import { mount, type ServerDeps } from './mount.ts'
+import { isUnreachable } from './store.ts'
 import { putUser } from './users.ts'
 
 export function mountStatus(app: OpenAPIHono, deps: ServerDeps, ceremonies: CeremonyDeps): void {
@@ -59,39 +60,41 @@ async function makeRoom(
 }
 
 async function statusOf(deps: ServerDeps, ceremonies: CeremonyDeps) {
-  const { coordinator, clock, instance = 'coordinator' } = deps
+  const { coordinator, instance = 'coordinator' } = deps
+  const people = await peopleOf(deps, ceremonies)
   const { state, reason, header, identity } = coordinator
-  const [open] = header === undefined ? [] : await listCeremonies(ceremonies, ['open', 'met'])
-  const alarms: string[] = []
-  const people =
-    header?.holders === undefined ? undefined : await holderStates(coordinator.store, header)
-  const margin =
-    people === undefined
-      ? undefined
-      : holderMargin(people, header?.holders?.threshold ?? 0, clock.now())
-  if (margin?.alarm !== undefined) alarms.push(margin.alarm)
-  if (header !== undefined && header.holders === undefined)
-    alarms.push('no holders have proven their shares yet: this state cannot be recovered by people')
   return {
     state,
     reason,
     ...reasonTexts[reason],
     instance,
     identity: identity.digest,
-    alarms,
+    ...people,
     ...(header === undefined
       ? {}
       : { cluster: header.cluster, name: header.name, generation: header.generation }),
-    ...(people === undefined || margin === undefined
-      ? {}
-      : {
-          holders: {
-            threshold: header?.holders?.threshold ?? 0,
-            list: people,
-            provenWithin90Days: margin.proven,
-          },
-        }),
-    ...(open === undefined
+  }
+}
+
+/** What only the store knows. A status without it is still a status. */
+async function peopleOf(deps: ServerDeps, ceremonies: CeremonyDeps) {
+  const { coordinator } = deps
+  if (coordinator.reason === 'storage_unreachable') return { alarms: [] }
+  try {
+    return await readPeople(deps, ceremonies)
+  } catch (error) {
+    if (!isUnreachable(error)) throw error
+    await coordinator.refresh()
+    return { alarms: [] }
+  }
+}
+
+async function readPeople({ coordinator, clock }: ServerDeps, ceremonies: CeremonyDeps) {
+  const { header } = coordinator
+  if (header === undefined) return { alarms: [] }
+  const [open] = await listCeremonies(ceremonies, ['open', 'met'])
+  const ceremony =
+    open === undefined
       ? {}
       : {
           ceremony: {
@@ -101,7 +104,19 @@ async function statusOf(deps: ServerDeps, ceremonies: CeremonyDeps) {
             missing: Math.max(0, open.threshold - open.answered.length),
             expires: open.expires,
           },
-        }),
+        }
+  if (header.holders === undefined) {
+    const alarm =
+      'no holders have proven their shares yet: this state cannot be recovered by people'
+    return { alarms: [alarm], ...ceremony }
+  }
+  const { threshold } = header.holders
+  const list = await holderStates(coordinator.store, header)
+  const { proven, alarm } = holderMargin(list, threshold, clock.now())
+  return {
+    alarms: alarm === undefined ? [] : [alarm],
+    holders: { threshold, list, provenWithin90Days: proven },
+    ...ceremony,
   }
 }
 

@@ -8,15 +8,16 @@ import {
   verify,
 } from 'node:crypto'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { keyId } from '@holdfast/link'
 import { createPins } from '@holdfast/seal'
+import { type Ask, client, type Reply } from './api-client-fixture.ts'
+import { verifyBackup } from './backup.ts'
+import { prepareClaim } from './claim.ts'
 import { Coordinator } from './coordinator.ts'
 import { filePin } from './file-pin.ts'
-import { type RunningServer, serveApi } from './server.ts'
+import { serveApi } from './server.ts'
 
 const people = Object.fromEntries(
   ['alice', 'bob', 'carol'].map((name) => [
@@ -35,56 +36,6 @@ const manifest = {
   cluster: 'fleet',
   holders: { threshold: 2, keys },
   users: { root: { roles: ['admin'] }, watcher: { roles: ['auditor'] } },
-}
-
-interface Reply {
-  status: number
-  body: Record<string, unknown>
-  cookie: string
-}
-
-/** A client that accepts exactly the pinned identity. */
-function client(server: RunningServer, digest: string) {
-  return (
-    method: string,
-    path: string,
-    body?: unknown,
-    headers: Record<string, string> = {},
-  ): Promise<Reply> =>
-    new Promise((resolve, reject) => {
-      const outgoing = request(
-        {
-          host: '127.0.0.1',
-          port: server.port,
-          method,
-          path,
-          rejectUnauthorized: false,
-          headers: { 'content-type': 'application/json', ...headers },
-          agent: false,
-        },
-        (incoming) => {
-          const chunks: Buffer[] = []
-          incoming.on('data', (chunk: Buffer) => chunks.push(chunk))
-          incoming.on('end', () => {
-            const cookie = incoming.headers['set-cookie']?.[0]?.split(';')[0] ?? ''
-            resolve({
-              status: incoming.statusCode ?? 0,
-              body: JSON.parse(Buffer.concat(chunks).toString()),
-              cookie,
-            })
-          })
-        },
-      )
-      outgoing.on('socket', (socket) => {
-        socket.once('secureConnect', () => {
-          const peer = (socket as import('node:tls').TLSSocket).getPeerX509Certificate()
-          if (peer === undefined || keyId(peer.publicKey) !== digest)
-            outgoing.destroy(new Error('another identity'))
-        })
-      })
-      outgoing.on('error', reject)
-      outgoing.end(body === undefined ? undefined : JSON.stringify(body))
-    })
 }
 
 async function started() {
@@ -134,11 +85,7 @@ function answer(
   }
 }
 
-async function answerAll(
-  ask: ReturnType<typeof client>,
-  id: string,
-  names: string[],
-): Promise<Reply> {
+async function answerAll(ask: Ask, id: string, names: string[]): Promise<Reply> {
   let last: Reply = { status: 0, body: {}, cookie: '' }
   for (const name of names) {
     const pair = people[name]
@@ -289,4 +236,55 @@ test('the OpenAPI document has every mounted route', async () => {
   const paths = Object.keys(body.paths as object)
   for (const path of ['/v1/status', '/v1/ceremonies/{id}/answers', '/v1/manifest', '/v1/tokens'])
     assert.ok(paths.includes(path), path)
+})
+
+test('ways, rotation, sealing and backup over the API; the metrics say the state', async () => {
+  await using here = await started()
+  await using running = await here.start()
+  const { ask } = running
+  const token = (await readFile(join(here.directory, 'claim-token'), 'utf8')).trim()
+  await ask('POST', '/v1/claim', { token, user: 'root', password })
+  const { cookie, body } = await ask('POST', '/v1/sessions', { user: 'root', password })
+  const admin = { cookie, 'x-csrf-token': String(body.csrf) }
+  const added = await ask('POST', '/v1/ways', { kind: 'host-key', config: {} }, admin)
+  assert.equal(added.status, 200, JSON.stringify(added.body))
+  const way = `/v1/ways/${added.body.id}`
+  assert.equal((await ask('POST', `${way}/proofs`, undefined, admin)).status, 200)
+  const rotated = await ask('POST', '/v1/data-key/rotations', undefined, admin)
+  assert.equal(rotated.body.generation, 2, JSON.stringify(rotated.body))
+  const { ways } = (await ask('GET', '/v1/ways', undefined, admin)).body as {
+    ways: { id: string }[]
+  }
+  assert.equal(ways.length, 2)
+  assert.equal((await ask('DELETE', `/v1/ways/${ways[0]?.id}`, undefined, admin)).status, 200)
+  const last = await ask('DELETE', `/v1/ways/${ways[1]?.id}`, undefined, admin)
+  assert.equal((last.body.error as { code: string }).code, 'coordinator.last_way')
+  assert.equal((await ask('POST', '/v1/backups', undefined, {})).status, 401)
+  const { bundle } = (await ask('POST', '/v1/backups', undefined, admin)).body
+  assert.equal(verifyBackup(String(bundle), running.coordinator.identity.digest).generation, 2)
+  assert.equal((await ask('POST', '/v1/seal', undefined, admin)).status, 200)
+  assert.equal((await ask('GET', '/v1/ways', undefined, admin)).status, 403)
+  const metrics = await running.server.app.request('/metrics')
+  assert.match(await metrics.text(), /holdfast_coordinator_state\{state="recovery"\} 1/)
+})
+
+test('in recovery, only the token of the console and its own words give the old state up', async () => {
+  await using here = await started()
+  await using first = await here.start()
+  const claim = async () => (await readFile(join(here.directory, 'claim-token'), 'utf8')).trim()
+  await first.ask('POST', '/v1/claim', { token: await claim(), user: 'root', password })
+  await first.stop()
+  await rm(join(here.directory, 'host.key'))
+  await using second = await here.start()
+  const code = (reply: Reply) => (reply.body.error as { code: string } | undefined)?.code
+  const wanted = { user: 'root', password, recoveryOfOldState: 'give up' }
+  const guessed = await second.ask('POST', '/v1/claim', { ...wanted, token: 'guess' })
+  assert.equal(code(guessed), 'coordinator.claim_refused')
+  await prepareClaim(here.directory)
+  const silent = { token: await claim(), user: 'root', password }
+  assert.equal(code(await second.ask('POST', '/v1/claim', silent)), 'coordinator.already_claimed')
+  assert.equal((await second.ask('GET', '/v1/status')).body.reason, 'key_missing')
+  const given = await second.ask('POST', '/v1/claim', { ...wanted, token: await claim() })
+  assert.equal(given.status, 200, JSON.stringify(given.body))
+  assert.equal((await second.ask('GET', '/v1/status')).body.reason, 'manifest_needed')
 })

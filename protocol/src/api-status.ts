@@ -394,6 +394,7 @@ export const userRoutes = {
     path: '/v1/users',
     summary: 'Users and their roles',
     access: ['admin', 'auditor'],
+    states: ['ready', 'running'],
     output: z.object({
       users: z.array(
         z.object({
@@ -440,6 +441,7 @@ export const userRoutes = {
     path: '/v1/tokens',
     summary: 'API tokens',
     access: 'user',
+    states: ['ready', 'running'],
     output: z.object({ tokens: z.array(tokenSchema) }),
   }),
   createToken: route({
@@ -462,6 +464,7 @@ export const userRoutes = {
     path: '/v1/tokens/{id}',
     summary: 'Revoke an API token',
     access: 'user',
+    states: ['ready', 'running'],
     params: ceremonyParams,
     output: done,
   }),
@@ -498,6 +501,7 @@ export const userRoutes = {
     path: '/v1/audit/verifications',
     summary: 'Check the chain from end to end',
     access: ['admin', 'auditor'],
+    states: ['ready', 'running'],
     output: z.object({
       entries: z.number().int(),
       intact: z.boolean(),

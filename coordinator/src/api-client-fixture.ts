@@ -1,0 +1,58 @@
+import { request } from 'node:https'
+import { TLSSocket } from 'node:tls'
+import { keyId } from '@holdfast/link'
+
+export interface Reply {
+  status: number
+  body: Record<string, unknown>
+  cookie: string
+}
+
+export type Ask = (
+  method: string,
+  path: string,
+  body?: unknown,
+  headers?: Record<string, string>,
+) => Promise<Reply>
+
+/** A client that accepts exactly the pinned identity, and may come from another loopback address. */
+export function client(
+  { port }: { port: number },
+  digest: string,
+  localAddress = '127.0.0.1',
+): Ask {
+  return (method, path, body, headers = {}) =>
+    new Promise((resolve, reject) => {
+      const outgoing = request(
+        {
+          host: '127.0.0.1',
+          port,
+          localAddress,
+          method,
+          path,
+          rejectUnauthorized: false, // the pin below decides
+          headers: { 'content-type': 'application/json', ...headers },
+          agent: false,
+        },
+        (incoming) => {
+          const chunks: Buffer[] = []
+          incoming.on('data', (chunk: Buffer) => chunks.push(chunk))
+          incoming.on('error', reject)
+          incoming.on('end', () => {
+            const cookie = incoming.headers['set-cookie']?.[0]?.split(';')[0] ?? ''
+            const text = Buffer.concat(chunks).toString()
+            resolve({ status: incoming.statusCode ?? 0, body: JSON.parse(text), cookie })
+          })
+        },
+      )
+      outgoing.on('socket', (socket) => {
+        socket.once('secureConnect', () => {
+          const peer = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined
+          if (peer === undefined || keyId(peer.publicKey) !== digest)
+            outgoing.destroy(new Error('another identity'))
+        })
+      })
+      outgoing.on('error', reject)
+      outgoing.end(body === undefined ? undefined : JSON.stringify(body))
+    })
+}

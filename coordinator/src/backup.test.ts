@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict'
+import { readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { assert as check, integer, property } from 'fast-check'
+import { makeBackup, verifyBackup } from './backup.ts'
+import { Coordinator } from './coordinator.ts'
+import { answerAll, claimed, depsOf, person, place, running } from './coordinator-fixture.ts'
+import { openRecovery } from './recovery.ts'
+import { restoreBackup } from './restore.ts'
+import { openRollback } from './rollback.ts'
+import { listWays, rotateDataKey } from './way-changes.ts'
+
+const people = ['alice', 'bob', 'carol'].map(person)
+const [alice, bob, carol] = people
+assert.ok(alice && bob && carol)
+
+test('a backup is checked offline, without secrets, and holds none in the clear', async () => {
+  await using here = await place()
+  await using coordinator = await running(here.options, people, 2)
+  const { bundle } = await makeBackup(coordinator)
+  const report = verifyBackup(bundle, coordinator.identity.digest)
+  assert.deepEqual(
+    [report.cluster, report.generation, report.holders?.threshold, report.audit.intact],
+    [coordinator.header?.cluster, 2, 2, true],
+  )
+  assert.deepEqual(report.ways.map(({ kind }) => kind).sort(), ['holders', 'host-key'])
+  assert.equal(bundle.includes('PRIVATE KEY'), false)
+  for (const name of ['authority-key', 'identity-key'] as const) {
+    using secret = await coordinator.secret(name)
+    const body = secret.reveal().toString().split('\n')[1] ?? ''
+    assert.equal(bundle.includes(body), false)
+  }
+  assert.throws(() => verifyBackup(bundle, 'A'.repeat(43)), { code: 'coordinator.backup_foreign' })
+})
+
+test('any changed byte, a missing line and a foreign signature are found', async () => {
+  await using here = await place()
+  await using coordinator = await claimed(here.options)
+  const { bundle } = await makeBackup(coordinator)
+  const codes = ['coordinator.backup_damaged', 'coordinator.header_invalid']
+  const refused = (text: string) =>
+    assert.throws(
+      () => verifyBackup(text, coordinator.identity.digest),
+      ({ code }: { code: string }) => [...codes, 'coordinator.backup_foreign'].includes(code),
+    )
+  check(
+    property(
+      integer({ min: 0, max: bundle.length - 1 }),
+      integer({ min: 1, max: 255 }),
+      (at, by) => {
+        const other = String.fromCharCode((bundle.charCodeAt(at) ^ by) & 0xff)
+        refused(bundle.slice(0, at) + other + bundle.slice(at + 1))
+      },
+    ),
+    { numRuns: 300 },
+  )
+  refused(bundle.slice(0, bundle.length / 2))
+  refused(bundle.split('\n').slice(0, -2).join('\n'))
+  refused('')
+  refused('{}\n')
+})
+
+test('restored on a new host it is in recovery, and its holders bring the pinned identity back', async () => {
+  await using old = await place()
+  const first = await running(old.options, people, 2)
+  const pin = first.identity.digest
+  const { cluster } = first.header ?? {}
+  const { bundle } = await makeBackup(first)
+  await first[Symbol.asyncDispose]()
+  await rm(join(old.directory, 'host.key')) // that host is lost
+
+  await using here = await place()
+  await restoreBackup(bundle, { ...here.options, pinned: pin })
+  await assert.rejects(restoreBackup(bundle, here.options), { code: 'coordinator.not_empty' })
+  const coordinator = await Coordinator.start(here.options)
+  assert.deepEqual([coordinator.state, coordinator.reason], ['recovery', 'key_missing'])
+  assert.equal(coordinator.header?.cluster, cluster)
+  assert.notEqual(coordinator.identity.digest, pin)
+  const trusted: string[] = []
+  coordinator.onTrust(() => trusted.push(coordinator.identity.digest))
+  const ceremony = await openRecovery(coordinator, depsOf(coordinator), 'test')
+  await answerAll(coordinator, ceremony, [bob, carol])
+  assert.deepEqual([coordinator.state, coordinator.identity.digest], ['running', pin])
+  assert.deepEqual(trusted, [pin])
+  await coordinator[Symbol.asyncDispose]()
+  await using again = await Coordinator.start(here.options)
+  assert.deepEqual([again.reason, again.identity.digest], ['key_missing', pin])
+})
+
+test('an old backup is a rollback to whoever has seen more, until the holders accept it', async () => {
+  await using old = await place()
+  const first = await running(old.options, people, 2)
+  const { bundle } = await makeBackup(first)
+  assert.equal(await rotateDataKey(first, depsOf(first), 'test'), 3)
+  await first[Symbol.asyncDispose]()
+  await rm(join(old.directory, 'host.key'))
+
+  await using here = await place()
+  await restoreBackup(bundle, here.options)
+  await using coordinator = await Coordinator.start(here.options)
+  await answerAll(coordinator, await openRecovery(coordinator, depsOf(coordinator), 'test'), [
+    alice,
+    bob,
+  ])
+  assert.equal(coordinator.state, 'running')
+  coordinator.setWitness('ahead', 3) // a node with the proof of generation 3 has connected
+  assert.equal(coordinator.reason, 'rollback_suspected')
+  const ceremony = await openRollback(coordinator, depsOf(coordinator), 'test')
+  await answerAll(coordinator, ceremony, [alice, carol])
+  assert.deepEqual([coordinator.state, coordinator.header?.generation], ['running', 4])
+  assert.deepEqual(
+    (await listWays(coordinator)).map(({ kind }) => kind),
+    ['holders'],
+    'the way of the lost host is gone, and the audit log says so',
+  )
+  const entry = await coordinator.store.read
+    .selectFrom('audit')
+    .select('data')
+    .where('action', '=', 'coordinator.rollback_accepted')
+    .executeTakeFirstOrThrow()
+  assert.match(entry.data, /"dropped":\["host-key/)
+})
+
+test('a bundle is not restored over anything', async () => {
+  await using here = await place()
+  await using coordinator = await claimed(here.options)
+  const { bundle } = await makeBackup(coordinator)
+  const marker = await readFile(join(here.directory, 'initialised'), 'utf8')
+  await assert.rejects(restoreBackup(bundle, here.options), { code: 'coordinator.not_empty' })
+  assert.equal(await readFile(join(here.directory, 'initialised'), 'utf8'), marker)
+  await using other = await place(here.options.store)
+  await assert.rejects(restoreBackup(bundle, other.options), { code: 'coordinator.not_empty' })
+})

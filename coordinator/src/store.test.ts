@@ -1,0 +1,157 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { systemClock } from '@holdfast/base'
+import { recordAlone, verifyAudit } from './audit.ts'
+import { type Postgres, startPostgres } from './postgres-fixture.ts'
+import { isDuplicate, openStore, type Store, type StoreLocation } from './store.ts'
+
+// One suite, both engines: what the queries rely on is proven for each, on the real thing.
+
+interface Engine {
+  start(): Promise<{ location: StoreLocation } & AsyncDisposable>
+}
+
+const engines: Record<Store['engine'], Engine> = {
+  sqlite: {
+    start: async () => {
+      const directory = await mkdtemp(join(tmpdir(), 'holdfast-store-'))
+      return {
+        location: { engine: 'sqlite', path: join(directory, 'state.db') },
+        [Symbol.asyncDispose]: () => rm(directory, { recursive: true }),
+      }
+    },
+  },
+  postgresql: {
+    start: async () => {
+      const server: Postgres = await startPostgres()
+      return {
+        location: { engine: 'postgresql', url: server.url },
+        [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+      }
+    },
+  },
+}
+
+const lease = (address: string, until: number) => ({ address, node: null, until })
+const event = (actor: string) => ({
+  actor,
+  action: 'test',
+  subject: 'x',
+  outcome: 'done' as const,
+})
+
+for (const [name, engine] of Object.entries(engines)) {
+  suite(name, () => {
+    let place: Awaited<ReturnType<Engine['start']>>
+    let store: Store
+    before(async () => {
+      place = await engine.start()
+      store = await openStore(place.location)
+    })
+    after(async () => {
+      await store[Symbol.asyncDispose]()
+      await place[Symbol.asyncDispose]()
+    })
+
+    test('the schema is made once; opening again changes nothing', async () => {
+      await store.write((work) => work.insertInto('leases').values(lease('10.0.0.1', 1)).execute())
+      await using again = await openStore(place.location)
+      assert.equal((await again.read.selectFrom('leases').selectAll().execute()).length, 1)
+    })
+
+    test('whole numbers up to 2^53, bytes, empty text and absent values come back as they were', async () => {
+      const value = Buffer.from([0, 1, 127, 128, 255])
+      const row = { name: 'one', generation: Number.MAX_SAFE_INTEGER, value }
+      await store.write((work) => work.insertInto('secrets').values(row).execute())
+      const back = await store.read.selectFrom('secrets').selectAll().executeTakeFirstOrThrow()
+      assert.equal(back.generation, Number.MAX_SAFE_INTEGER)
+      assert.deepEqual(Buffer.from(back.value), value)
+      await store.write((work) => work.insertInto('leases').values(lease('', 0)).execute())
+      const empty = await store.read
+        .selectFrom('leases')
+        .selectAll()
+        .where('address', '=', '')
+        .executeTakeFirstOrThrow()
+      assert.deepEqual([empty.node, empty.until], [null, 0])
+    })
+
+    test('an upsert replaces, a second insert is a duplicate, counts of changed rows are told', async () => {
+      const insert = (until: number) =>
+        store.write((work) =>
+          work
+            .insertInto('leases')
+            .values(lease('10.0.0.2', until))
+            .onConflict((conflict) => conflict.column('address').doUpdateSet({ until }))
+            .execute(),
+        )
+      await insert(1)
+      await insert(2)
+      const row = await store.read
+        .selectFrom('leases')
+        .select('until')
+        .where('address', '=', '10.0.0.2')
+        .executeTakeFirstOrThrow()
+      assert.equal(row.until, 2)
+      await assert.rejects(
+        store.write((work) => work.insertInto('leases').values(lease('10.0.0.2', 3)).execute()),
+        isDuplicate,
+      )
+      const changed = await store.write((work) =>
+        work.updateTable('leases').set({ until: 9 }).where('address', '=', 'no').executeTakeFirst(),
+      )
+      assert.equal(changed.numUpdatedRows, 0n)
+    })
+
+    test('a transaction that throws leaves nothing', async () => {
+      const failing = store.write(async (work) => {
+        await work.insertInto('leases').values(lease('10.0.0.3', 1)).execute()
+        throw new Error('changed my mind')
+      })
+      await assert.rejects(failing, /changed my mind/)
+      const rows = await store.read
+        .selectFrom('leases')
+        .selectAll()
+        .where('address', '=', '10.0.0.3')
+        .execute()
+      assert.deepEqual(rows, [])
+    })
+
+    test('writers that meet are serialised: no count and no entry of the chain is lost', async () => {
+      await using other = await openStore(place.location)
+      await store.write((work) => work.insertInto('leases').values(lease('sum', 0)).execute())
+      const add = (through: Store) =>
+        through.write(async (work) => {
+          const { until } = await work
+            .selectFrom('leases')
+            .select('until')
+            .where('address', '=', 'sum')
+            .executeTakeFirstOrThrow()
+          await work
+            .updateTable('leases')
+            .set({ until: until + 1 })
+            .where('address', '=', 'sum')
+            .execute()
+        })
+      const rounds = Array.from({ length: 20 }, (_, index) => index)
+      await Promise.all(
+        rounds.flatMap((index) => [
+          add(store),
+          add(other),
+          recordAlone(store, systemClock, event(`a${index}`)),
+          recordAlone(other, systemClock, event(`b${index}`)),
+        ]),
+      )
+      const { until } = await store.read
+        .selectFrom('leases')
+        .select('until')
+        .where('address', '=', 'sum')
+        .executeTakeFirstOrThrow()
+      assert.equal(until, 40)
+      const verdict = await verifyAudit(store.read)
+      assert.deepEqual([verdict.entries, verdict.intact], [40, true])
+    })
+  })
+}
