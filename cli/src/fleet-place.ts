@@ -33,7 +33,7 @@ export function fleetDirectory(settings: Settings, chosen?: string): string {
 /**
  * Takes the directory for a new fleet: locked, and cleared of what a killed one left. Disposing
  * removes it.
- * @throws Fault base.locked, cli.output_failed when it holds something else
+ * @throws Fault cli.fleet_busy, cli.directory_unsafe
  */
 export async function takePlace(directory: string): Promise<AsyncDisposable> {
   await ensureDirectory(resolve(directory, '..'))
@@ -65,7 +65,7 @@ async function requireOwn(directory: string): Promise<void> {
   const { uid, mode } = await stat(directory)
   if (uid === process.getuid?.() && (mode & 0o022) === 0) return
   throw cliFault(
-    'cli.output_failed',
+    'cli.directory_unsafe',
     `${directory} belongs to somebody else or is writable by others`,
     {
       hint: 'choose a directory of your own: --directory DIR',

@@ -1,7 +1,7 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { codeOf, type RunningProgram, type RunResult, run, startProgram } from '@holdfast/base'
+import { type RunningProgram, type RunResult, run, startProgram } from '@holdfast/base'
 import { bundle } from '../build/bundle.ts'
 
 // What the tests of this part run commands in: a directory with everything that the examples of
@@ -199,15 +199,5 @@ export class Stage implements AsyncDisposable {
     const result = await this.shell(command)
     if (result.code === 0) return result
     throw new Error(`the stage cannot be prepared: ${command}: ${result.stderr}`)
-  }
-}
-
-/** A file of the stage, or undefined. */
-export async function fileOf(stage: Stage, name: string): Promise<string | undefined> {
-  try {
-    return await readFile(join(stage.work, name), 'utf8')
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined
-    throw error
   }
 }
