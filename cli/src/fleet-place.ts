@@ -8,6 +8,7 @@ import {
   lock,
   readIfPresent,
   removeDurable,
+  systemClock,
 } from '@holdfast/base'
 import type { LocalFleet } from '@holdfast/drills'
 import type { Settings } from './command.ts'
@@ -90,10 +91,17 @@ export async function markPlace({ directory, servers }: LocalFleet): Promise<voi
 async function clearRemains(directory: string): Promise<void> {
   const mark = await markOf(directory).read()
   if (mark === undefined) return
-  for (const pid of mark.servers) {
-    if (await isServerOf(pid, directory)) process.kill(pid, 'SIGTERM')
-  }
+  await Promise.all(mark.servers.map((pid) => endServer(pid, directory)))
   await rm(directory, { recursive: true, force: true })
+}
+
+/** Asks a server to end and waits for that; one that does not is ended. */
+async function endServer(pid: number, directory: string): Promise<void> {
+  for (let round = 0; round < 100 && (await isServerOf(pid, directory)); round += 1) {
+    if (round === 0) process.kill(pid, 'SIGTERM')
+    if (round === 60) process.kill(pid, 'SIGKILL')
+    await systemClock.sleep(100)
+  }
 }
 
 async function isServerOf(pid: number, directory: string): Promise<boolean> {

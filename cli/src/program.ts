@@ -1,14 +1,9 @@
 import { type Command, CommanderError, Option, Command as Parser } from 'commander'
-import type { Action, CommandSpec, Context, OptionSpec } from './command.ts'
+import type { CommandSpec, OptionSpec, Request } from './command.ts'
 import { cliFault } from './faults.ts'
 import { helpSections } from './help.ts'
 import { Input } from './input.ts'
 import { commonOptions } from './options.ts'
-
-/** What the words of a command line ask for. */
-export type Request =
-  | { kind: 'run'; path: readonly string[]; input: Input; load: () => Promise<Action> }
-  | { kind: 'print'; text: string }
 
 /**
  * Parses a command line against the tree without running anything.
@@ -151,17 +146,4 @@ function afterCommander(error: CommanderError, printed: string, command: Command
   throw cliFault('cli.usage', message, {
     hint: suggestion === '' ? help : `${suggestion} ${help}`,
   })
-}
-
-/** What the context needs to know of a request before it runs. */
-export function commonOf(request: Request): Pick<Context, 'json' | 'unattended'> & {
-  stateDirectory: string | undefined
-} {
-  if (request.kind === 'print') return { json: false, unattended: false, stateDirectory: undefined }
-  const { input } = request
-  return {
-    json: input.flag('json'),
-    unattended: input.flag('unattended'),
-    stateDirectory: input.text('state-dir'),
-  }
 }

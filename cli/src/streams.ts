@@ -1,4 +1,4 @@
-import { fstatSync, read, readlinkSync } from 'node:fs'
+import { fstatSync, read, readlinkSync, readSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { codeOf, readBounded, Secret } from '@holdfast/base'
 import { cliFault } from './faults.ts'
@@ -102,6 +102,8 @@ function requireGiven(descriptor: number): void {
 
 /** One read; a non-blocking descriptor that has nothing yet is asked again. */
 async function readSome(descriptor: number, chunk: Buffer): Promise<{ bytesRead: number }> {
+  // A file never keeps anybody waiting, so there is no need to start a thread for it.
+  if (fstatSync(descriptor).isFile()) return { bytesRead: readSync(descriptor, chunk) }
   for (;;) {
     try {
       return await readDescriptor(descriptor, chunk, 0, chunk.length, null)
