@@ -1,6 +1,17 @@
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -126,6 +137,15 @@ describe('durable files', () => {
     await assert.rejects(ensureDirectory(join(folder, 'file', 'x')), {
       code: 'base.file_unreadable',
     })
+  })
+
+  test('shredding a link takes the link away and leaves what it leads to', async () => {
+    const [path, link] = [join(folder, 'precious'), join(folder, 'link')]
+    await writeFile(path, 'precious')
+    await symlink(path, link)
+    assert.equal(await shredDurable(link), true)
+    assert.equal(await readFile(path, 'utf8'), 'precious')
+    await assert.rejects(lstat(link))
   })
 
   test('shredding overwrites the blocks before the name goes', async () => {

@@ -94,15 +94,18 @@ export async function renameDurable(from: string, to: string): Promise<void> {
   announce('rename', to)
 }
 
-/** Overwrites a file's content in place before removing it. Flash and journals may keep old blocks. */
+/**
+ * Overwrites a file's content in place before removing it. Flash and journals may keep old blocks.
+ * Of a symbolic link only the link goes.
+ */
 export async function shredDurable(path: string): Promise<boolean> {
   let file: FileHandle
   try {
-    file = await open(path, 'r+')
+    file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW)
   } catch (cause) {
     // A read-only mode (0440 key files) does not stop root; others fall through to plain removal.
     if (codeOf(cause) === 'ENOENT') return false
-    if (codeOf(cause) === 'EACCES') return removeDurable(path)
+    if (['EACCES', 'ELOOP'].includes(codeOf(cause) ?? '')) return removeDurable(path)
     throw fileFault(path, cause)
   }
   try {
