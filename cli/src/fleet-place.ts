@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import {
   DurableRecord,
   ensureDirectory,
+  folderOfOthers,
   isFault,
   isObject,
   lock,
@@ -37,7 +38,10 @@ export function fleetDirectory(settings: Settings, chosen?: string): string {
  * @throws Fault cli.fleet_busy, cli.directory_unsafe
  */
 export async function takePlace(directory: string): Promise<AsyncDisposable> {
-  await ensureDirectory(resolve(directory, '..'))
+  const above = resolve(directory, '..')
+  await ensureDirectory(above)
+  const weak = await folderOfOthers(above)
+  if (weak !== undefined) throw unsafe(weak)
   await using stack = new AsyncDisposableStack()
   stack.use(await lockPlace(directory))
   await clearRemains(directory)
@@ -65,13 +69,14 @@ async function lockPlace(directory: string): Promise<AsyncDisposable> {
 async function requireOwn(directory: string): Promise<void> {
   const { uid, mode } = await stat(directory)
   if (uid === process.getuid?.() && (mode & 0o022) === 0) return
-  throw cliFault(
-    'cli.directory_unsafe',
-    `${directory} belongs to somebody else or is writable by others`,
-    {
-      hint: 'choose a directory of your own: --directory DIR',
-    },
-  )
+  throw unsafe(directory)
+}
+
+function unsafe(directory: string): Error {
+  const text = `${directory} belongs to somebody else or is writable by others`
+  return cliFault('cli.directory_unsafe', text, {
+    hint: 'choose a directory of your own: --directory DIR',
+  })
 }
 
 function markOf(directory: string): DurableRecord<Mark> {
