@@ -35,12 +35,32 @@ export async function parse(
   root.version(version, '-V, --version', 'print the version').configureOutput(output)
   everyCommand(root, (command) => command.configureOutput(output).exitOverride())
   try {
-    await root.parseAsync([...words], { from: 'user' })
+    await root.parseAsync(thumbprintsLast(tree, words), { from: 'user' })
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
     return afterCommander(error, printed, commandAt(root, words))
   }
   return found.request ?? { kind: 'print', text: root.helpInformation() }
+}
+
+/**
+ * A thumbprint may begin with a dash. As an argument it is moved behind `--`, so that it is not taken
+ * for an option; as the value of an option it is left where it is.
+ */
+function thumbprintsLast(tree: CommandSpec, words: readonly string[]): string[] {
+  if (words.includes('--')) return [...words]
+  const takesValue = valueOptions(tree)
+  const isArgument = (word: string, index: number) =>
+    /^-[\w-]{42}$/.test(word) && !takesValue.has(words[index - 1] ?? '')
+  const moved = words.filter(isArgument)
+  if (moved.length === 0) return [...words]
+  return [...words.filter((word, index) => !isArgument(word, index)), '--', ...moved]
+}
+
+function valueOptions({ options = [], children = [] }: CommandSpec): Set<string> {
+  const own = [...options, ...commonOptions].filter(({ flags }) => flags.includes('<'))
+  const names = own.map(({ flags }) => flags.split(' ')[0] ?? '')
+  return new Set([...names, ...children.flatMap((child) => [...valueOptions(child)])])
 }
 
 /** The tree with only the branch that the first word names, so that a start does not build them all. */
