@@ -2,6 +2,7 @@ import { debuglog } from 'node:util'
 import { type Clock, systemClock } from '@holdfast/base'
 import type { CommandSpec, Context, Request, Settings } from './command.ts'
 import { exitCodeOf, exitCodeOfKind } from './exit-codes.ts'
+import { harmless } from './harmless.ts'
 import { printError } from './output.ts'
 import { quickParse } from './quick-parse.ts'
 import { sealCommands } from './seal-commands.ts'
@@ -55,7 +56,9 @@ export async function runCommand(
     const action = await request.load()
     const outcome = await action(input, context)
     if (outcome === undefined) return 0
-    const printed = shown(json ? JSON.stringify(outcome.json) : outcome.text)
+    const { text } = outcome
+    const forPeople = typeof text === 'string' ? harmless(text) : text
+    const printed = shown(json ? JSON.stringify(outcome.json) : forPeople)
     await streams.out(printed)
     if (typeof printed !== 'string') printed.fill(0)
     return outcome.kind === undefined ? 0 : exitCodeOfKind(outcome.kind)

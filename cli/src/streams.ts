@@ -2,6 +2,7 @@ import { fstatSync, read, readlinkSync, readSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { codeOf, readBounded, Secret } from '@holdfast/base'
 import { cliFault } from './faults.ts'
+import { harmless } from './harmless.ts'
 
 // Where bytes come from and go to. A file name `-` is standard input; `/dev/fd/N` and
 // `/dev/stdin` are read from the descriptor itself, because opening them again fails for sockets
@@ -18,7 +19,7 @@ export interface Streams {
   readonly columns: number
   /** Writes to standard output and waits until it has been taken. */
   out(bytes: string | Uint8Array): Promise<void>
-  /** Writes a line to standard error. */
+  /** Writes a line to standard error, made harmless. */
   err(line: string): void
 }
 
@@ -38,7 +39,7 @@ export function processStreams(): Streams {
           )
         })
       }),
-    err: (line) => void process.stderr.write(`${line}\n`),
+    err: (line) => void process.stderr.write(`${harmless(line)}\n`),
   }
 }
 
