@@ -223,6 +223,7 @@ const rekeyCommand: CommandSpec = {
   summary: 'rekey many volumes, a few at a time, and list what could not be',
   about: [
     'Each volume is its own transaction; a failure stops nothing and is listed. Progress is durable: a second run under the same --id goes on where the first stopped.',
+    'New keys are accepted because the old ones signed them. After an exposure of keys that proves nothing: use holdfast exposure instead.',
   ],
   arguments: [{ ...deviceArgument, repeat: true, optional: true }],
   options: [
@@ -239,12 +240,12 @@ const rekeyCommand: CommandSpec = {
   ],
   examples: [
     {
-      says: 'after a compromise, everything bound to one key',
-      run: 'holdfast vault rekey /dev/sdb1 /dev/sdc1 --affected KID1 --id incident-7',
+      says: 'after a rotation, everything bound to one key',
+      run: 'holdfast vault rekey /dev/sdb1 /dev/sdc1 --affected KID1 --id autumn',
     },
   ],
   exits: { unavailable: 'a volume could not be rekeyed; the answer lists it' },
-  related: ['vault report', 'keyserver rotate', 'keyserver retire'],
+  related: ['vault report', 'exposure', 'keyserver rotate', 'keyserver retire'],
   load: async () => (await actions()).rekeyAction,
 }
 
