@@ -85,6 +85,14 @@ describe('durable files', () => {
     assert.deepEqual(await listDirectory(inside), ['record'])
   })
 
+  test('a directory with a short relative name is made', async () => {
+    const module = JSON.stringify(new URL('./files.ts', import.meta.url).href)
+    const script = `const { ensureDirectory } = await import(${module}); await ensureDirectory('a')`
+    const words = ['--input-type=module', '--eval', script]
+    await run(process.execPath, words, { cwd: folder, timeout: 20_000 })
+    assert.equal((await stat(join(folder, 'a'))).isDirectory(), true)
+  })
+
   test('every effect is announced once it is done, in order', async () => {
     const seen: unknown[] = []
     const listen = (effect: unknown) => seen.push(effect)

@@ -178,9 +178,10 @@ export async function readIfPresent(path: string, limit: number): Promise<Buffer
 /** Makes a directory, and those above it, durably. */
 export async function ensureDirectory(path: string, mode = 0o700): Promise<void> {
   try {
-    const first = await mkdir(path, { recursive: true, mode })
+    const whole = resolve(path) // also what mkdir answers is relative when the path is
+    const first = await mkdir(whole, { recursive: true, mode })
     if (first === undefined) return
-    for (let made = resolve(path); made.length >= first.length; made = dirname(made)) {
+    for (let made = whole; made.length >= first.length; made = dirname(made)) {
       await syncDirectory(dirname(made))
     }
   } catch (cause) {
