@@ -1,6 +1,17 @@
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -74,6 +85,14 @@ describe('durable files', () => {
     assert.deepEqual(await listDirectory(inside), ['record'])
   })
 
+  test('a directory with a short relative name is made', async () => {
+    const module = JSON.stringify(new URL('./files.ts', import.meta.url).href)
+    const script = `const { ensureDirectory } = await import(${module}); await ensureDirectory('a')`
+    const words = ['--input-type=module', '--eval', script]
+    await run(process.execPath, words, { cwd: folder, timeout: 20_000 })
+    assert.equal((await stat(join(folder, 'a'))).isDirectory(), true)
+  })
+
   test('every effect is announced once it is done, in order', async () => {
     const seen: unknown[] = []
     const listen = (effect: unknown) => seen.push(effect)
@@ -126,6 +145,15 @@ describe('durable files', () => {
     await assert.rejects(ensureDirectory(join(folder, 'file', 'x')), {
       code: 'base.file_unreadable',
     })
+  })
+
+  test('shredding a link takes the link away and leaves what it leads to', async () => {
+    const [path, link] = [join(folder, 'precious'), join(folder, 'link')]
+    await writeFile(path, 'precious')
+    await symlink(path, link)
+    assert.equal(await shredDurable(link), true)
+    assert.equal(await readFile(path, 'utf8'), 'precious')
+    await assert.rejects(lstat(link))
   })
 
   test('shredding overwrites the blocks before the name goes', async () => {

@@ -94,15 +94,18 @@ export async function renameDurable(from: string, to: string): Promise<void> {
   announce('rename', to)
 }
 
-/** Overwrites a file's content in place before removing it. Flash and journals may keep old blocks. */
+/**
+ * Overwrites a file's content in place before removing it. Flash and journals may keep old blocks.
+ * Of a symbolic link only the link goes.
+ */
 export async function shredDurable(path: string): Promise<boolean> {
   let file: FileHandle
   try {
-    file = await open(path, 'r+')
+    file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW)
   } catch (cause) {
     // A read-only mode (0440 key files) does not stop root; others fall through to plain removal.
     if (codeOf(cause) === 'ENOENT') return false
-    if (codeOf(cause) === 'EACCES') return removeDurable(path)
+    if (['EACCES', 'ELOOP'].includes(codeOf(cause) ?? '')) return removeDurable(path)
     throw fileFault(path, cause)
   }
   try {
@@ -175,9 +178,10 @@ export async function readIfPresent(path: string, limit: number): Promise<Buffer
 /** Makes a directory, and those above it, durably. */
 export async function ensureDirectory(path: string, mode = 0o700): Promise<void> {
   try {
-    const first = await mkdir(path, { recursive: true, mode })
+    const whole = resolve(path) // also what mkdir answers is relative when the path is
+    const first = await mkdir(whole, { recursive: true, mode })
     if (first === undefined) return
-    for (let made = resolve(path); made.length >= first.length; made = dirname(made)) {
+    for (let made = whole; made.length >= first.length; made = dirname(made)) {
       await syncDirectory(dirname(made))
     }
   } catch (cause) {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -70,6 +70,14 @@ describe('lock', () => {
     await held[Symbol.asyncDispose]()
     assert.equal(later.includes('children'), false)
     assert.equal(stdout.toString().split('\n').length, later.toString().split('\n').length)
+  })
+
+  test('a link in its place is refused and what it leads to is left alone', async () => {
+    const [path, link] = [join(folder, 'precious'), join(folder, 'link.lock')]
+    await writeFile(path, 'precious')
+    await symlink(path, link)
+    await assert.rejects(lock(link, 'a thing'), { code: 'base.file_unreadable' })
+    assert.equal(await readFile(path, 'utf8'), 'precious')
   })
 
   test('a place that cannot hold a lock is a fault', async () => {

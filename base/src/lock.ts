@@ -1,3 +1,4 @@
+import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { baseFault } from './faults.ts'
 import { fileFault } from './files.ts'
@@ -6,7 +7,8 @@ import { lockDescriptor } from './run.ts'
 /**
  * Takes an exclusive lock on a file, which is made when it is missing and stays. The kernel holds the
  * lock and frees it when this process ends, however it ends, so there is never a stale one to
- * break; the process id inside is for the message only. Disposing releases the lock.
+ * break; the process id inside is for the message only. Disposing releases the lock. A symbolic
+ * link is refused: the file it leads to would be emptied.
  * @throws Fault base.locked when somebody, this process included, already holds it
  */
 export async function lock(path: string, what: string): Promise<AsyncDisposable> {
@@ -24,7 +26,8 @@ export async function lock(path: string, what: string): Promise<AsyncDisposable>
 
 async function openLockFile(path: string): Promise<FileHandle> {
   try {
-    return await open(path, 'a+', 0o600)
+    const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants
+    return await open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600)
   } catch (cause) {
     throw fileFault(path, cause)
   }

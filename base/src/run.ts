@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { closeSync, constants, openSync, writeSync } from 'node:fs'
 import { announce } from './effect.ts'
 import { baseFault } from './faults.ts'
 import packages from './programs.json' with { type: 'json' }
@@ -36,8 +36,8 @@ export interface RunResult {
 export type Argument = string | Secret
 
 const searchPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/libexec'
-const O_TMPFILE = 0o20200000
-const O_RDWR = 2
+/** `__O_TMPFILE`, the same everywhere, with O_DIRECTORY, which is not (open(2), fcntl.h). */
+const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY
 
 /**
  * Runs a program to its end.
@@ -72,7 +72,7 @@ export function programSearchPath(): string {
 
 function secretDescriptor(secret: Secret): number {
   const bytes = secret.reveal()
-  const descriptor = openSync('/dev/shm', O_TMPFILE | O_RDWR, 0o600)
+  const descriptor = openSync('/dev/shm', O_TMPFILE | constants.O_RDWR, 0o600)
   writeSync(descriptor, bytes, 0, bytes.length, 0)
   return descriptor
 }

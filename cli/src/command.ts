@@ -67,6 +67,11 @@ export interface Outcome {
 
 export type Action = (input: Input, context: Context) => Promise<Outcome | undefined>
 
+/** What the words of a command line ask for. */
+export type Request =
+  | { kind: 'run'; path: readonly string[]; input: Input; load: () => Promise<Action> }
+  | { kind: 'print'; text: string }
+
 /** What the environment says; only main.ts reads it. */
 export interface Settings {
   /** Records, proofs and journals; durable. */
@@ -85,7 +90,7 @@ export interface Settings {
 /** What a command may use of the world. */
 export interface Context {
   /** Every command, for help and completion. */
-  tree: CommandSpec
+  tree: () => Promise<CommandSpec>
   json: boolean
   /** Nobody is asked anything. */
   unattended: boolean

@@ -61,13 +61,28 @@ for (const page of pages) {
       await assert.doesNotReject(parse(commandTree, words, '0'), `${page}: ${command}`)
     }
   })
+
+  test(`the commands that ${page} names exist`, async () => {
+    for (const command of namedCommands(readFileSync(join(root, page), 'utf8'))) {
+      const words = wordsOf(command.replaceAll(/\s+/g, ' '))
+      const isName = words.every((word) => /^[a-z][a-z-]*$/.test(word))
+      const { kind } = await parse(commandTree, isName ? [...words, '--help'] : words, '0')
+      assert.equal(kind, isName ? 'print' : 'run', `${page}: ${command}`)
+    }
+  })
 }
 
 /** Commands of ours in indented blocks and in fenced ones that are not run. */
 function otherCommands(text: string): string[] {
   const rest = text.replace(/```console\n[\s\S]*?\n```/g, '')
-  const lines = rest.replace(/\\\n\s*/g, ' ').matchAll(/^(?: {4}|\$ )?(?:npx )?(holdfast .*)$/gm)
-  return [...lines].map(([, command = '']) => command)
+  const line = /^(?: {2,7}|\$ |ExecStart=)?(?:npx |\S+\/bin\/)?(holdfast .*)$/gm
+  return [...rest.replace(/\\\n\s*/g, ' ').matchAll(line)].map(([, command = '']) => command)
+}
+
+/** Commands of ours named in sentences: `holdfast vault list` stands without what it needs. */
+function namedCommands(text: string): string[] {
+  const prose = text.replace(/```[\s\S]*?\n```/g, '')
+  return [...prose.matchAll(/`(holdfast [^`]+)`/g)].map(([, command = '']) => command)
 }
 
 /** The words of a simple command, up to a comment, redirection or pipe. */

@@ -3,11 +3,13 @@ import { join, resolve } from 'node:path'
 import {
   DurableRecord,
   ensureDirectory,
+  folderOfOthers,
   isFault,
   isObject,
   lock,
   readIfPresent,
   removeDurable,
+  systemClock,
 } from '@holdfast/base'
 import type { LocalFleet } from '@holdfast/drills'
 import type { Settings } from './command.ts'
@@ -33,10 +35,13 @@ export function fleetDirectory(settings: Settings, chosen?: string): string {
 /**
  * Takes the directory for a new fleet: locked, and cleared of what a killed one left. Disposing
  * removes it.
- * @throws Fault base.locked, cli.output_failed when it holds something else
+ * @throws Fault cli.fleet_busy, cli.directory_unsafe
  */
 export async function takePlace(directory: string): Promise<AsyncDisposable> {
-  await ensureDirectory(resolve(directory, '..'))
+  const above = resolve(directory, '..')
+  await ensureDirectory(above)
+  const weak = await folderOfOthers(above)
+  if (weak !== undefined) throw unsafe(weak)
   await using stack = new AsyncDisposableStack()
   stack.use(await lockPlace(directory))
   await clearRemains(directory)
@@ -64,13 +69,14 @@ async function lockPlace(directory: string): Promise<AsyncDisposable> {
 async function requireOwn(directory: string): Promise<void> {
   const { uid, mode } = await stat(directory)
   if (uid === process.getuid?.() && (mode & 0o022) === 0) return
-  throw cliFault(
-    'cli.output_failed',
-    `${directory} belongs to somebody else or is writable by others`,
-    {
-      hint: 'choose a directory of your own: --directory DIR',
-    },
-  )
+  throw unsafe(directory)
+}
+
+function unsafe(directory: string): Error {
+  const text = `${directory} belongs to somebody else or is writable by others`
+  return cliFault('cli.directory_unsafe', text, {
+    hint: 'choose a directory of your own: --directory DIR',
+  })
 }
 
 function markOf(directory: string): DurableRecord<Mark> {
@@ -90,10 +96,17 @@ export async function markPlace({ directory, servers }: LocalFleet): Promise<voi
 async function clearRemains(directory: string): Promise<void> {
   const mark = await markOf(directory).read()
   if (mark === undefined) return
-  for (const pid of mark.servers) {
-    if (await isServerOf(pid, directory)) process.kill(pid, 'SIGTERM')
-  }
+  await Promise.all(mark.servers.map((pid) => endServer(pid, directory)))
   await rm(directory, { recursive: true, force: true })
+}
+
+/** Asks a server to end and waits for that; one that does not is ended. */
+async function endServer(pid: number, directory: string): Promise<void> {
+  for (let round = 0; round < 100 && (await isServerOf(pid, directory)); round += 1) {
+    if (round === 0) process.kill(pid, 'SIGTERM')
+    if (round === 60) process.kill(pid, 'SIGKILL')
+    await systemClock.sleep(100)
+  }
 }
 
 async function isServerOf(pid: number, directory: string): Promise<boolean> {

@@ -10,7 +10,7 @@ import { parse } from './program.ts'
 export async function completionAction(input: Input, context: Context): Promise<Outcome> {
   const shell = shells.find((name) => name === input.word(0))
   if (shell === undefined) throw cliFault('cli.usage', `the shells are ${shells.join(', ')}`)
-  const script = completionScript(shell, context.tree)
+  const script = completionScript(shell, await context.tree())
   return { json: { shell, script }, text: script }
 }
 
@@ -20,8 +20,9 @@ export async function helpAction(input: Input, context: Context): Promise<Outcom
   if (words.length === 1 && words[0] === 'exit-codes') {
     return { json: exitCodes, text: exitCodeTable() }
   }
-  requireCommand(words, context.tree)
-  const request = await parse(context.tree, [...words, '--help'], context.settings.version)
+  const tree = await context.tree()
+  requireCommand(words, tree)
+  const request = await parse(tree, [...words, '--help'], context.settings.version)
   const text = request.kind === 'print' ? request.text : ''
   return { json: { command: ['holdfast', ...words].join(' '), help: text }, text }
 }

@@ -160,6 +160,7 @@ test('SIGTERM cleans up too; what a killed fleet left is cleared by the next', a
   await first.running.ended
   assert.equal(killed.servers.filter(lives).length, 3, 'its servers live on')
   const second = await stage.launch(['up', '--json'])
+  await using _second = second.running
   assert.deepEqual(killed.servers.filter(lives), [])
   const fleet = await fleetNow()
   second.running.kill('SIGTERM')

@@ -34,13 +34,12 @@ function userName(): string {
 
 /** Runs the command; the first Ctrl-C asks it to stop, the second ends the process at once. */
 async function run(words: readonly string[]): Promise<number> {
-  const [{ runCommand }, { processStreams }, { controllingTerminal }, { commandTree }] =
-    await Promise.all([
-      import('./run-command.ts'),
-      import('./streams.ts'),
-      import('./terminal.ts'),
-      import('./tree.ts'),
-    ])
+  const [{ runCommand }, { processStreams }, { controllingTerminal }] = await Promise.all([
+    import('./run-command.ts'),
+    import('./streams.ts'),
+    import('./terminal.ts'),
+  ])
+  const commandTree = async () => (await import('./tree.ts')).commandTree
   const stop = new AbortController()
   let signalCode = 130
   const stopWith = (code: number) => {
@@ -49,6 +48,7 @@ async function run(words: readonly string[]): Promise<number> {
   }
   process.once('SIGINT', () => stopWith(130))
   process.once('SIGTERM', () => stopWith(143))
+  process.once('SIGHUP', () => stopWith(143)) // the terminal is gone: clean up all the same
   return await runCommand(commandTree, words, {
     settings: settingsOf(process.env),
     streams: processStreams(),

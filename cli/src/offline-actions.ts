@@ -43,13 +43,9 @@ export async function answerAction(input: Input, context: Context): Promise<Outc
   const digest = requestDigest(request)
   const expected = input.text('digest')
   if (expected !== undefined && expected !== digest) {
-    throw cliFault(
-      'cli.confirmation_refused',
-      `the request's digest is ${digest}, not ${expected}`,
-      {
-        hint: 'it is not the request that the technician sent: ask for it again',
-      },
-    )
+    throw cliFault('cli.digest_differs', `the request's digest is ${digest}, not ${expected}`, {
+      hint: 'it is not the request that the technician sent: ask for it again',
+    })
   }
   const pins = await pinsFrom(input, context)
   const answer = await answerRecoveryRequest(pins, request, {
@@ -128,7 +124,7 @@ async function newKeyPassphrase(input: Input, context: Context): Promise<Secret 
 
 async function requireAbsent(file: string): Promise<void> {
   if ((await stat(file).catch(() => undefined)) === undefined) return
-  throw cliFault('cli.confirmation_refused', `${file} is there already`, {
+  throw cliFault('cli.file_exists', `${file} is there already`, {
     hint: 'choose another name or --out-dir; a key that is lost cannot be made again',
   })
 }

@@ -1,6 +1,7 @@
 import { styleText } from 'node:util'
 import { Fault, messageOf } from '@holdfast/base'
 import type { Context } from './command.ts'
+import { cliFault } from './faults.ts'
 
 // Rules of what is printed: answers to standard output, everything else to standard error; colour
 // only on a terminal and never with NO_COLOR; a secret only where the command is there to
@@ -113,7 +114,7 @@ export function asFault(error: unknown): Fault {
   if (error instanceof Fault) return error
   const code = (error as { code?: unknown } | null)?.code
   const text = typeof code === 'string' ? `${messageOf(error)} (${code})` : messageOf(error)
-  return new Fault('cli.internal', 'internal', text, {
+  return cliFault('cli.internal', text, {
     cause: error,
     hint: 'this is a defect of Holdfast; run it again with NODE_DEBUG=holdfast for the stack and report it',
   })

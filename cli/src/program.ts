@@ -1,14 +1,9 @@
 import { type Command, CommanderError, Option, Command as Parser } from 'commander'
-import type { Action, CommandSpec, Context, OptionSpec } from './command.ts'
+import type { CommandSpec, OptionSpec, Request } from './command.ts'
 import { cliFault } from './faults.ts'
 import { helpSections } from './help.ts'
 import { Input } from './input.ts'
 import { commonOptions } from './options.ts'
-
-/** What the words of a command line ask for. */
-export type Request =
-  | { kind: 'run'; path: readonly string[]; input: Input; load: () => Promise<Action> }
-  | { kind: 'print'; text: string }
 
 /**
  * Parses a command line against the tree without running anything.
@@ -40,12 +35,32 @@ export async function parse(
   root.version(version, '-V, --version', 'print the version').configureOutput(output)
   everyCommand(root, (command) => command.configureOutput(output).exitOverride())
   try {
-    await root.parseAsync([...words], { from: 'user' })
+    await root.parseAsync(thumbprintsLast(tree, words), { from: 'user' })
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
     return afterCommander(error, printed, commandAt(root, words))
   }
   return found.request ?? { kind: 'print', text: root.helpInformation() }
+}
+
+/**
+ * A thumbprint may begin with a dash. As an argument it is moved behind `--`, so that it is not taken
+ * for an option; as the value of an option it is left where it is.
+ */
+function thumbprintsLast(tree: CommandSpec, words: readonly string[]): string[] {
+  if (words.includes('--')) return [...words]
+  const takesValue = valueOptions(tree)
+  const isArgument = (word: string, index: number) =>
+    /^-[\w-]{42}$/.test(word) && !takesValue.has(words[index - 1] ?? '')
+  const moved = words.filter(isArgument)
+  if (moved.length === 0) return [...words]
+  return [...words.filter((word, index) => !isArgument(word, index)), '--', ...moved]
+}
+
+function valueOptions({ options = [], children = [] }: CommandSpec): Set<string> {
+  const own = [...options, ...commonOptions].filter(({ flags }) => flags.includes('<'))
+  const names = own.map(({ flags }) => flags.split(' ')[0] ?? '')
+  return new Set([...names, ...children.flatMap((child) => [...valueOptions(child)])])
 }
 
 /** The tree with only the branch that the first word names, so that a start does not build them all. */
@@ -151,17 +166,4 @@ function afterCommander(error: CommanderError, printed: string, command: Command
   throw cliFault('cli.usage', message, {
     hint: suggestion === '' ? help : `${suggestion} ${help}`,
   })
-}
-
-/** What the context needs to know of a request before it runs. */
-export function commonOf(request: Request): Pick<Context, 'json' | 'unattended'> & {
-  stateDirectory: string | undefined
-} {
-  if (request.kind === 'print') return { json: false, unattended: false, stateDirectory: undefined }
-  const { input } = request
-  return {
-    json: input.flag('json'),
-    unattended: input.flag('unattended'),
-    stateDirectory: input.text('state-dir'),
-  }
 }

@@ -1,9 +1,11 @@
 import { debuglog } from 'node:util'
 import { type Clock, systemClock } from '@holdfast/base'
-import type { CommandSpec, Context, Settings } from './command.ts'
+import type { CommandSpec, Context, Request, Settings } from './command.ts'
 import { exitCodeOf, exitCodeOfKind } from './exit-codes.ts'
+import { harmless } from './harmless.ts'
 import { printError } from './output.ts'
-import { commonOf, parse } from './program.ts'
+import { quickParse } from './quick-parse.ts'
+import { sealCommands } from './seal-commands.ts'
 import type { Streams } from './streams.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -23,7 +25,7 @@ const debug = debuglog('holdfast')
 
 /** Runs one command line to its end; the result is the exit code. Everything is printed. */
 export async function runCommand(
-  tree: CommandSpec,
+  tree: () => Promise<CommandSpec>,
   words: readonly string[],
   world: World,
 ): Promise<number> {
@@ -32,28 +34,31 @@ export async function runCommand(
   let json = words.includes('--json')
   let command = 'holdfast'
   try {
-    const request = await parse(tree, words, settings.version)
+    const request = quickParse(sealCommands, words) ?? (await fullParse(tree, words, settings))
     if (request.kind === 'print') {
       await streams.out(request.text.endsWith('\n') ? request.text : `${request.text}\n`)
       return 0
     }
     command = ['holdfast', ...request.path].join(' ')
-    const common = commonOf(request)
-    json = common.json
+    const { input } = request
+    json = input.flag('json')
+    const unattended = input.flag('unattended')
     const context: Context = {
       tree,
       json,
-      unattended: common.unattended,
+      unattended,
       streams,
-      terminal: common.unattended ? undefined : world.terminal(),
-      settings: { ...settings, stateDirectory: common.stateDirectory ?? settings.stateDirectory },
+      terminal: unattended ? undefined : world.terminal(),
+      settings: { ...settings, stateDirectory: input.text('state-dir') ?? settings.stateDirectory },
       signal,
       clock: world.clock ?? systemClock,
     }
     const action = await request.load()
-    const outcome = await action(request.input, context)
+    const outcome = await action(input, context)
     if (outcome === undefined) return 0
-    const printed = shown(json ? JSON.stringify(outcome.json) : outcome.text)
+    const { text } = outcome
+    const forPeople = typeof text === 'string' ? harmless(text) : text
+    const printed = shown(json ? JSON.stringify(outcome.json) : forPeople)
     await streams.out(printed)
     if (typeof printed !== 'string') printed.fill(0)
     return outcome.kind === undefined ? 0 : exitCodeOfKind(outcome.kind)
@@ -66,6 +71,15 @@ export async function runCommand(
     await printError(error, command, { json, streams })
     return exitCodeOf(error)
   }
+}
+
+async function fullParse(
+  tree: () => Promise<CommandSpec>,
+  words: readonly string[],
+  { version }: Settings,
+): Promise<Request> {
+  const [{ parse }, commands] = await Promise.all([import('./program.ts'), tree()])
+  return await parse(commands, words, version)
 }
 
 function shown(text: string | Uint8Array): string | Uint8Array {

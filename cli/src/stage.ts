@@ -1,7 +1,8 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { codeOf, type RunningProgram, type RunResult, run, startProgram } from '@holdfast/base'
+import { type RunningProgram, type RunResult, run, startProgram } from '@holdfast/base'
+import { adminClient } from '@holdfast/keyserver'
 import { bundle } from '../build/bundle.ts'
 
 // What the tests of this part run commands in: a directory with everything that the examples of
@@ -11,7 +12,9 @@ import { bundle } from '../build/bundle.ts'
 //   /dev/sdb1, /dev/sdc1                image files: owner, automatic and recovery way in
 //   /var/lib/tang                       a key directory nobody serves, whose exchange key is KID1
 //   admin.sock                          the administration socket of the first key server
-// `reset` puts the files back to how they were; the key servers are not touched by it.
+// `reset` puts the files and the key servers' keys back to how they were.
+
+const servers = [1, 2, 3]
 
 export class Stage implements AsyncDisposable {
   readonly root: string
@@ -93,6 +96,15 @@ export class Stage implements AsyncDisposable {
   async reset(): Promise<void> {
     await rm(this.work, { recursive: true, force: true })
     await run('cp', ['-a', '--sparse=always', join(this.root, 'template'), this.work])
+    await Promise.all(servers.map((number) => this.#resetServer(number)))
+  }
+
+  /** Gives a key server the keys that it had when the template was made. */
+  async #resetServer(number: number): Promise<void> {
+    const home = join(this.root, `server${number}`)
+    await rm(join(home, 'keys'), { recursive: true, force: true })
+    await run('cp', ['-a', join(home, 'template'), join(home, 'keys')])
+    await adminClient(join(home, 'a.sock')).reload()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -111,11 +123,15 @@ export class Stage implements AsyncDisposable {
     await this.#makePolicies()
     if (volumes) await this.#makeVolumes()
     await run('cp', ['-a', '--sparse=always', this.work, join(this.root, 'template')])
+    for (const number of servers) {
+      const home = join(this.root, `server${number}`)
+      await run('cp', ['-a', join(home, 'keys'), join(home, 'template')])
+    }
   }
 
   async #startServers(): Promise<void> {
     const started = await Promise.all(
-      [1, 2, 3].map(async (number) => {
+      servers.map(async (number) => {
         const home = join(this.root, `server${number}`)
         await mkdir(home, { mode: 0o700 })
         const socket = join(home, 'a.sock')
@@ -199,15 +215,5 @@ export class Stage implements AsyncDisposable {
     const result = await this.shell(command)
     if (result.code === 0) return result
     throw new Error(`the stage cannot be prepared: ${command}: ${result.stderr}`)
-  }
-}
-
-/** A file of the stage, or undefined. */
-export async function fileOf(stage: Stage, name: string): Promise<string | undefined> {
-  try {
-    return await readFile(join(stage.work, name), 'utf8')
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined
-    throw error
   }
 }

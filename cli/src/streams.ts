@@ -1,7 +1,8 @@
-import { fstatSync, read, readlinkSync } from 'node:fs'
+import { fstatSync, read, readlinkSync, readSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { codeOf, readBounded, Secret } from '@holdfast/base'
 import { cliFault } from './faults.ts'
+import { harmless } from './harmless.ts'
 
 // Where bytes come from and go to. A file name `-` is standard input; `/dev/fd/N` and
 // `/dev/stdin` are read from the descriptor itself, because opening them again fails for sockets
@@ -18,7 +19,7 @@ export interface Streams {
   readonly columns: number
   /** Writes to standard output and waits until it has been taken. */
   out(bytes: string | Uint8Array): Promise<void>
-  /** Writes a line to standard error. */
+  /** Writes a line to standard error, made harmless. */
   err(line: string): void
 }
 
@@ -38,7 +39,7 @@ export function processStreams(): Streams {
           )
         })
       }),
-    err: (line) => void process.stderr.write(`${line}\n`),
+    err: (line) => void process.stderr.write(`${harmless(line)}\n`),
   }
 }
 
@@ -102,6 +103,8 @@ function requireGiven(descriptor: number): void {
 
 /** One read; a non-blocking descriptor that has nothing yet is asked again. */
 async function readSome(descriptor: number, chunk: Buffer): Promise<{ bytesRead: number }> {
+  // A file never keeps anybody waiting, so there is no need to start a thread for it.
+  if (fstatSync(descriptor).isFile()) return { bytesRead: readSync(descriptor, chunk) }
   for (;;) {
     try {
       return await readDescriptor(descriptor, chunk, 0, chunk.length, null)

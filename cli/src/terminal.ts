@@ -2,6 +2,7 @@ import { closeSync, openSync } from 'node:fs'
 import { ReadStream, WriteStream } from 'node:tty'
 import { Secret } from '@holdfast/base'
 import { cliFault } from './faults.ts'
+import { harmless } from './harmless.ts'
 
 // Questions go to the controlling terminal and not to standard input and output, which carry the
 // secrets themselves. What is typed as a secret is not echoed, not even as dots.
@@ -25,12 +26,14 @@ export function controllingTerminal(path = '/dev/tty'): Terminal | undefined {
   return {
     secret: (message, signal) =>
       ask(path, async (prompts, streams) => {
-        const typed = await prompts.password({ message, mask: '', ...streams, ...asked(signal) })
+        const asking = { message: harmless(message), mask: '', ...streams, ...asked(signal) }
+        const typed = await prompts.password(asking)
         return typeof typed === 'string' ? Secret.copy(typed) : undefined
       }),
     confirm: (message, signal) =>
       ask(path, async (prompts, streams) => {
-        const options = { message, initialValue: false, ...streams, ...asked(signal) }
+        const question = { message: harmless(message), initialValue: false }
+        const options = { ...question, ...streams, ...asked(signal) }
         const answer = await prompts.confirm(options)
         return typeof answer === 'boolean' ? answer : undefined
       }),

@@ -1,4 +1,5 @@
 import type { CommandSpec } from './command.ts'
+import { exposureCommand } from './exposure-commands.ts'
 import { completionCommand, helpCommand } from './help-commands.ts'
 import { keyserverCommand } from './keyserver-commands.ts'
 import { sealCommands } from './seal-commands.ts'
@@ -25,6 +26,7 @@ export const commandTree: CommandSpec = {
     ...sealCommands,
     keyserverCommand,
     vaultCommand,
+    exposureCommand,
     recoverCommand,
     holderCommand,
     drillCommand,

@@ -103,7 +103,7 @@ export const drillCommand: CommandSpec = {
       ],
       exits: {
         integrity: 'a drill did not pass; the answer says which and why',
-        absent: 'there is no drill of that name',
+        usage: 'there is no drill of that name',
       },
       related: ['drill list', 'up'],
       load: async () => (await import('./drill-actions.ts')).runAction,

@@ -225,7 +225,8 @@ export async function rekeyAction(input: Input, context: Context): Promise<Outco
   }
 }
 
-async function devicesFrom(input: Input): Promise<string[]> {
+/** The devices of a command that takes many: its words and the lines of `--devices`. */
+export async function devicesFrom(input: Input): Promise<string[]> {
   const file = input.text('devices')
   const listed =
     file === undefined ? [] : (await readInput(file, 4 * 1024 * 1024)).toString('utf8').split('\n')

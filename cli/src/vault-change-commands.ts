@@ -129,8 +129,9 @@ const bindCommand: CommandSpec = {
     },
   ],
   exits: {
-    refused: 'no room in the header, or a key server is not trusted',
-    unavailable: 'the volume does not open, or the new way could not be proven',
+    refused:
+      'no room in the header, a key server is not trusted, or the new way could not be proven',
+    unavailable: 'the volume does not open, or a key server cannot be reached',
     integrity: 'the passphrase is wrong',
   },
   related: ['vault list', 'vault rehearse', 'vault unbind'],
@@ -153,7 +154,10 @@ const regenCommand: CommandSpec = {
     ...backupOptions,
   ],
   examples: [{ says: 'after a rotation', run: 'holdfast vault regen /dev/sdb1 --keyslot 1' }],
-  exits: { unavailable: 'the new way could not be proven; nothing was removed' },
+  exits: {
+    refused: 'the new way could not be proven; nothing was removed',
+    unavailable: 'a key server cannot be reached; nothing was changed',
+  },
   related: ['vault report', 'vault rekey', 'keyserver rotate'],
   load: async () => (await actions()).regenAction,
 }
@@ -180,7 +184,10 @@ const editCommand: CommandSpec = {
       run: 'holdfast vault edit /dev/sdb1 --keyslot 1 --policy servers.json --force',
     },
   ],
-  exits: { refused: 'the policy is the same, or there is no room in the header' },
+  exits: {
+    refused: 'the policy is the same, there is no room, or the new way could not be proven',
+    unavailable: 'a key server cannot be reached; nothing was changed',
+  },
   related: ['vault regen', 'vault list'],
   load: async () => (await actions()).editAction,
 }
@@ -216,6 +223,7 @@ const rekeyCommand: CommandSpec = {
   summary: 'rekey many volumes, a few at a time, and list what could not be',
   about: [
     'Each volume is its own transaction; a failure stops nothing and is listed. Progress is durable: a second run under the same --id goes on where the first stopped.',
+    'New keys are accepted because the old ones signed them. After an exposure of keys that proves nothing: use holdfast exposure instead.',
   ],
   arguments: [{ ...deviceArgument, repeat: true, optional: true }],
   options: [
@@ -232,12 +240,12 @@ const rekeyCommand: CommandSpec = {
   ],
   examples: [
     {
-      says: 'after a compromise, everything bound to one key',
-      run: 'holdfast vault rekey /dev/sdb1 /dev/sdc1 --affected KID1 --id incident-7',
+      says: 'after a rotation, everything bound to one key',
+      run: 'holdfast vault rekey /dev/sdb1 /dev/sdc1 --affected KID1 --id autumn',
     },
   ],
   exits: { unavailable: 'a volume could not be rekeyed; the answer lists it' },
-  related: ['vault report', 'keyserver rotate', 'keyserver retire'],
+  related: ['vault report', 'exposure', 'keyserver rotate', 'keyserver retire'],
   load: async () => (await actions()).rekeyAction,
 }
 

@@ -33,7 +33,7 @@ export async function backupAction(input: Input, context: Context): Promise<Outc
   const policy =
     file === undefined ? await recoveryPolicy(deps, volume) : await readPolicyFile(file)
   if (policy === undefined) {
-    throw cliFault('cli.confirmation_refused', `${volume.device} has no recovery holders`, {
+    throw cliFault('cli.holders_unknown', `${volume.device} has no recovery holders`, {
       hint: 'name holders to seal the backup to: --policy FILE',
     })
   }
@@ -124,8 +124,8 @@ async function backupFrom(input: Input, deps: VaultDeps): Promise<HeaderBackup> 
   const { backups } = await listBackups(deps.stateDirectory, uuid)
   const newest = backups.at(-1)
   if (newest !== undefined) return newest
-  throw cliFault('cli.fleet_absent', `there is no header backup of ${uuid}`, {
-    hint: `look for one elsewhere and name it: --backup FILE`,
+  throw cliFault('cli.backup_absent', `there is no header backup of ${uuid}`, {
+    hint: 'look for one elsewhere and name it: --backup FILE',
   })
 }
 
@@ -143,7 +143,7 @@ export async function uuidFrom(input: Input, deps: VaultDeps): Promise<string> {
     const here = [...records, ...wipes].filter(({ device }) => device === resolve(volume.device))
     const [first, ...others] = new Set(here.map(({ uuid }) => uuid))
     if (first !== undefined && others.length === 0) return first
-    throw cliFault('cli.usage', `${volume.device} does not say which volume it is`, {
+    throw cliFault('cli.volume_unknown', `${volume.device} does not say which volume it is`, {
       cause: error,
       hint: `name it: --uuid UUID; the ones known here: ls ${deps.stateDirectory}/vaults`,
     })

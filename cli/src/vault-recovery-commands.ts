@@ -78,7 +78,8 @@ const headerCommand: CommandSpec = {
         },
       ],
       exits: {
-        refused: 'the backup is foreign or stale, or sizes differ',
+        integrity: 'the backup is foreign or stale',
+        refused: 'its sizes do not fit the device, or the volume was destroyed',
         unavailable: 'the holders did not open it, or no way in could be proven',
         absent: 'there is no backup',
       },

@@ -1,6 +1,6 @@
 import { join, resolve } from 'node:path'
 import { Secret } from '@holdfast/base'
-import { formatPolicy, type Policy, parsePolicy } from '@holdfast/seal'
+import { type Policy, parsePolicy } from '@holdfast/seal'
 import { keepBackups, listVault, type VaultDeps, type VolumeRef } from '@holdfast/vault'
 import type { Context, Settings } from './command.ts'
 import { cliFault } from './faults.ts'
@@ -91,10 +91,4 @@ export function keyslotFrom(input: Input): number {
   throw cliFault('cli.usage', '--keyslot is missing', {
     hint: `see which there are: holdfast vault list ${input.word(0) ?? 'DEVICE'}`,
   })
-}
-
-/** A policy in one line, as clevis writes it. */
-export function policyLine(policy: Policy): string {
-  const { pin, config } = formatPolicy(policy)
-  return `${pin} ${JSON.stringify(config)}`
 }

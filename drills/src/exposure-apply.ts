@@ -52,6 +52,12 @@ export interface ExposureReport {
   destroyed: readonly string[]
 }
 
+/** The plan that `respondToExposure` would carry out now; nothing is changed. */
+export async function exposurePlanOf(work: ExposureWork): Promise<ExposurePlan> {
+  const servers = await Promise.all(work.servers.map((server) => exposedKeys(server, work.id)))
+  return planExposure(servers, await readVolumes(work))
+}
+
 /**
  * Answers an exposure of the servers' keys: marks, rotates, rekeys, verifies, destroys.
  * @throws Fault drills.destruction_refused when a volume that cannot be reached would lose its last

@@ -4,6 +4,7 @@ export * from './exposure.ts'
 export {
   type ExposureReport,
   type ExposureWork,
+  exposurePlanOf,
   respondToExposure,
   waysOf,
 } from './exposure-apply.ts'

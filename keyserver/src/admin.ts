@@ -2,7 +2,7 @@ import { chmod, stat, unlink } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createConnection } from 'node:net'
 import { dirname } from 'node:path'
-import { ensureDirectory, isFault, parseJson } from '@holdfast/base'
+import { ensureDirectory, isFault, othersMayReplace, parseJson } from '@holdfast/base'
 import type { Log } from '@holdfast/base/log'
 import { curveNames } from '@holdfast/crypto'
 import { z } from 'zod'
@@ -106,11 +106,12 @@ export async function startAdmin(
 }
 
 async function requirePrivateFolder(folder: string): Promise<void> {
-  const { mode } = await stat(folder)
-  if ((mode & 0o022) === 0) return
+  const found = await stat(folder)
+  const isOwn = !othersMayReplace(found, process.getuid?.() ?? 0)
+  if (isOwn && (found.mode & 0o022) === 0) return
   throw keyserverFault(
     'keyserver.permissions_loose',
-    `refusing to administer in ${folder}: others may write it`,
+    `refusing to administer in ${folder}: others own it or may write it`,
     { hint: `choose a folder of your own, or chmod go-w '${folder}'` },
   )
 }

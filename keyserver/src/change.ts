@@ -1,4 +1,4 @@
-import { rmdir } from 'node:fs/promises'
+import { readdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   announce,
@@ -6,6 +6,7 @@ import {
   codeOf,
   DurableRecord,
   ensureDirectory,
+  fileFault,
   readIfPresent,
   removeDurable,
   renameDurable,
@@ -196,10 +197,24 @@ async function destroy(
   })
   await makeShreddable(join(directory, file))
   await shredDurable(join(directory, file))
+  await shredRemains(folderOf(directory, prefix))
+}
+
+/** What a write that a crash cut short has left may be this very key. We hold the lock: nobody writes. */
+async function shredRemains(folder: string): Promise<void> {
+  const names = await readdir(folder).catch((cause: unknown): string[] => {
+    if (codeOf(cause) === 'ENOENT') return []
+    throw fileFault(folder, cause)
+  })
+  for (const name of names.filter((each) => each.startsWith('.tmp-'))) {
+    await makeShreddable(join(folder, name))
+    await shredDurable(join(folder, name))
+  }
 }
 
 async function removePrefix(directory: string, prefix: string): Promise<void> {
   const folder = folderOf(directory, prefix)
+  await shredRemains(folder)
   try {
     await rmdir(folder)
     announce('remove', folder)

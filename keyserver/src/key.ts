@@ -1,4 +1,5 @@
-import { chmod } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   canonicalJson,
@@ -153,7 +154,9 @@ export async function writeKey(folder: string, key: NewKey): Promise<string> {
   return name
 }
 
-/** Makes a 0440 key file writable by its owner, so that its content can be overwritten. */
+/** Makes a 0440 key file, never what a link leads to, writable by its owner, to be overwritten. */
 export async function makeShreddable(path: string): Promise<void> {
-  await chmod(path, 0o600).catch(() => undefined)
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined)
+  await file?.chmod(0o600).catch(() => undefined)
+  await file?.close()
 }

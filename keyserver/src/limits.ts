@@ -6,6 +6,8 @@ export interface Limits {
   readonly idleTime: number
   /** Open connections; more are answered 503 and closed. */
   readonly connections: number
+  /** Open connections of one address, so that no one client keeps all others out. */
+  readonly connectionsPerAddress: number
   /** Recoveries waiting for the processor; more are answered 503. */
   readonly queue: number
   /** Requests per second granted to one address for ever; 0 for no limit. */
@@ -20,6 +22,7 @@ export const defaultLimits: Limits = {
   requestTime: 5_000,
   idleTime: 10_000,
   connections: 4_096,
+  connectionsPerAddress: 2_048,
   queue: 2_000,
   rate: 1_000,
   burst: 5_000,

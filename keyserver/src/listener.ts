@@ -1,6 +1,6 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { Connection, type ConnectionHost } from './connection.ts'
-import { type Limits, RateLimiter } from './limits.ts'
+import { type Limits, networkOf, RateLimiter } from './limits.ts'
 import { recover } from './recovery.ts'
 import type { Request } from './request.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -56,6 +56,8 @@ export class Listener implements AsyncDisposable, ConnectionHost {
   readonly counts = { accepted: 0, refused: 0, limited: 0, overloaded: 0 }
   readonly #deps: ListenerDeps
   readonly #connections = new Set<Connection>()
+  /** Open connections by address. */
+  readonly #open = new Map<string, number>()
   readonly #limiter: RateLimiter
   readonly #timers: NodeJS.Timeout[]
   #queue: Job[] = []
@@ -98,7 +100,7 @@ export class Listener implements AsyncDisposable, ConnectionHost {
   }
 
   closed(connection: Connection): void {
-    this.#connections.delete(connection)
+    if (this.#connections.delete(connection)) this.#count(connection, -1)
   }
 
   handle(request: Request, connection: Connection): void {
@@ -127,10 +129,21 @@ export class Listener implements AsyncDisposable, ConnectionHost {
     this.counts.accepted += 1
     const connection = new Connection(socket, this)
     this.#connections.add(connection)
-    if (this.#connections.size > this.#deps.limits.connections || this.#stopping) {
+    const { connections, connectionsPerAddress, retryAfter } = this.#deps.limits
+    const full = this.#connections.size > connections
+    if (this.#count(connection, 1) > connectionsPerAddress || full || this.#stopping) {
       this.counts.refused += 1
-      connection.close(busyReply(this.#deps.limits.retryAfter))
+      connection.close(busyReply(retryAfter))
     }
+  }
+
+  /** Keeps the number of its address's connections, and says it. */
+  #count(connection: Connection, change: 1 | -1): number {
+    const name = networkOf(connection.address)
+    const open = (this.#open.get(name) ?? 0) + change
+    if (open > 0) this.#open.set(name, open)
+    else this.#open.delete(name)
+    return open
   }
 
   #advertise({ space, thumbprint }: Extract<Route, { kind: 'advertisement' }>, to: Connection) {

@@ -24,6 +24,13 @@ test('a request with a body is taken with its exact length', () => {
   assert.equal(text.slice(request.length), 'GET /')
 })
 
+test('a body in more chunks than anybody needs is refused before it is complete', () => {
+  const head = 'POST /r HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n'
+  const chunks = (count: number) => `1;${'e'.repeat(400)}\r\nx\r\n`.repeat(count)
+  assert.equal(requestOf(parse(`${head}${chunks(256)}0\r\n\r\n`)).body.length, 256)
+  assert.equal(status(parse(`${head}${chunks(257)}`)), 413)
+})
+
 test('chunks, with extensions and trailers, are put together', () => {
   const chunks = '3;a=b\r\nabc\r\n002\r\nde\r\n0\r\nX: y\r\n\r\n'
   const request = requestOf(

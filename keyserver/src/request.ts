@@ -10,6 +10,11 @@
 export const targetLimit = 4096
 export const bodyLimit = 65536
 const headLimit = 16 * 1024
+/**
+ * Chunks are parsed again with every packet, so their number is bounded, and with it what extensions
+ * can add; curl sends what a recovery takes in one.
+ */
+const chunkLimit = 256
 
 export interface Request {
   readonly method: string
@@ -165,6 +170,7 @@ function readChunks(input: Buffer, start: number): Body {
     if (total >= bodyLimit) return { status: 413 }
     at = lineEnd + 2
     if (length === 0) break
+    if (parts.length === chunkLimit) return { status: 413 }
     if (input.length < at + length + 2) return { bytes: undefined, end: at + length + 2 }
     if (input[at + length] !== 13 || input[at + length + 1] !== 10) return { status: 400 }
     parts.push(input.subarray(at, at + length))

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { rm, writeFile } from 'node:fs/promises'
+import { copyFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { isFault, systemClock } from '@holdfast/base'
 import fc from 'fast-check'
@@ -118,6 +119,24 @@ test('retiring removes the file, keeps the record, and names what force strands'
   assert.deepEqual([gone?.state, gone?.reason, gone?.uses], ['retired', 'retired', 4])
   await assert.rejects(retire(path, { kids: ['nothing'] }), (error) =>
     isFault(error, 'keyserver.key_absent'),
+  )
+})
+
+test('what a crash has left of the key while it was written goes too', async () => {
+  await using directory = await scratch()
+  await initialise(directory.path, { curve: 'P-256' })
+  await rotate(directory.path)
+  const hidden = (await readDirectory(directory.path)).keys.find(
+    (key) => key.hidden && key.use === 'exchange',
+  )
+  assert.ok(hidden)
+  const remains = join(directory.path, `.tmp-${hidden.file}-0123456789ab`)
+  await copyFile(join(directory.path, hidden.file), remains)
+  await retire(directory.path, { kids: [hidden.kid], force: true })
+  const names = await readdir(directory.path)
+  assert.deepEqual(
+    names.filter((name) => name.includes(hidden.kid)),
+    [],
   )
 })
 

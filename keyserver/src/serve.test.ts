@@ -322,6 +322,21 @@ test('too many connections and too high a rate are told to come back', async () 
   await Promise.all(open)
 })
 
+test('one address cannot take every connection', async () => {
+  await using server = await serveScratch({ limits: { connections: 4, connectionsPerAddress: 2 } })
+  const open = [exchange(server.port, ''), exchange(server.port, '')]
+  const count = async () => (await server.administration.status()).connections
+  await eventually('both are open', async () => (await count()) === 2)
+  assert.match(await exchange(server.port, ''), /^HTTP\/1\.1 503 /)
+  const { stdout } = await run('curl', [
+    ...['-s', '-o', '/dev/null', '-w', '%{http_code}', '--interface', '127.0.0.2'],
+    `http://127.0.0.1:${server.port}/adv`,
+  ])
+  assert.equal(stdout.toString(), '200')
+  await server.server[Symbol.asyncDispose]()
+  await Promise.all(open)
+})
+
 test('a full queue answers 503 at once and loses nobody', async () => {
   for (const queue of [0, 3]) {
     await using server = await serveScratch({ limits: { queue }, initialise: { curve: 'P-521' } })

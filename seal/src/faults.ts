@@ -7,6 +7,7 @@ export const sealFault = faults({
   'seal.holder_absent': 'unavailable',
   'seal.holder_key_weak': 'refused',
   'seal.internal': 'internal',
+  'seal.machine_bound': 'refused',
   'seal.passphrase_absent': 'unavailable',
   'seal.passphrase_wrong': 'integrity',
   'seal.pin_timeout': 'unavailable',

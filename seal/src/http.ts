@@ -1,22 +1,23 @@
-import { request as httpRequest, type IncomingMessage } from 'node:http'
-import { messageOf } from '@holdfast/base'
+import { connect as connectPlain, type Socket } from 'node:net'
+import { isFault, messageOf } from '@holdfast/base'
 import { sealFault } from './faults.ts'
+import { type HttpReply, ReplyReader } from './http-reply.ts'
 
-// The one way this part reaches the network: a plain request with a bounded reply and no
-// redirects. `node:http` and not `fetch`, because loading fetch costs more than the whole exchange.
+// The one way this part reaches the network: one request on one connection, a bounded reply, no
+// redirects. On a socket and not on `node:http` or `fetch`, because loading either costs a short-lived
+// `holdfast open` more than the whole exchange does.
 
-export interface HttpReply {
-  status: number
-  body: string
-  /** Seconds the server asked to wait, from Retry-After, if it was a number. */
-  retryAfter?: number
+export type { HttpReply } from './http-reply.ts'
+
+export interface FetchRequest {
+  method: 'GET' | 'POST'
+  body?: string
+  contentType?: string
+  signal: AbortSignal
 }
 
 /** Sends one request. @throws Fault seal.server_unreachable, seal.server_reply_invalid */
-export type Fetch = (
-  url: string,
-  options: { method: 'GET' | 'POST'; body?: string; contentType?: string; signal: AbortSignal },
-) => Promise<HttpReply>
+export type Fetch = (url: string, request: FetchRequest) => Promise<HttpReply>
 
 export interface FetchLimits {
   /** Milliseconds until the connection must stand. Default 3 000. */
@@ -29,11 +30,11 @@ export interface FetchLimits {
 
 /** The real thing; http and https only. */
 export function createFetch(limits: FetchLimits = {}): Fetch {
-  return async (url, options) => {
+  return async (url, request) => {
     const target = checkedUrl(url)
-    const request =
-      target.protocol === 'https:' ? (await import('node:https')).request : httpRequest
-    return await exchange(request, target, options, limits)
+    request.signal.throwIfAborted()
+    const socket = await openSocket(target)
+    return await exchange(socket, target, request, limits)
   }
 }
 
@@ -46,81 +47,86 @@ export function checkedUrl(url: string): URL {
   return target
 }
 
+async function openSocket(target: URL): Promise<Socket> {
+  const host = target.hostname.replace(/^\[|\]$/g, '')
+  if (target.protocol === 'http:') return connectPlain({ host, port: Number(target.port || 80) })
+  const { connect } = await import('node:tls')
+  const { isIP } = await import('node:net')
+  const servername = isIP(host) === 0 ? { servername: host } : {}
+  return connect({ host, port: Number(target.port || 443), ...servername })
+}
+
+/** The request's bytes: one write, so that no small packet waits for an acknowledgement. */
+function requestText(target: URL, { method, body, contentType }: FetchRequest): string {
+  const lines = [
+    `${method} ${target.pathname}${target.search} HTTP/1.1`,
+    `Host: ${target.host}`,
+    'Connection: close',
+  ]
+  if (body !== undefined) {
+    lines.push(`Content-Type: ${contentType ?? 'application/json'}`)
+    lines.push(`Content-Length: ${Buffer.byteLength(body)}`)
+  }
+  return `${lines.join('\r\n')}\r\n\r\n${body ?? ''}`
+}
+
 function exchange(
-  request: typeof httpRequest,
+  socket: Socket,
   target: URL,
-  options: Parameters<Fetch>[1],
+  request: FetchRequest,
   limits: FetchLimits,
 ): Promise<HttpReply> {
   const { connect = 3_000, total = 10_000, body: most = 65_536 } = limits
+  const reader = new ReplyReader(target.origin, most)
   return new Promise((resolve, reject) => {
-    const unreachable = (reason: string, cause?: unknown) => {
-      const text = `key server ${target.origin} cannot be reached: ${reason}`
-      const hint = `check that it runs and that this machine may reach it: curl ${target.origin}/adv`
-      return sealFault('seal.server_unreachable', text, { hint, cause })
-    }
-    const headers: Record<string, string | number> = {}
-    if (options.body !== undefined) {
-      headers['content-type'] = options.contentType ?? 'application/json'
-      headers['content-length'] = Buffer.byteLength(options.body)
-    }
-    const outgoing = request(target, {
-      method: options.method,
-      headers,
-      agent: false,
-      signal: options.signal,
-    })
-    const stop = (reason: string) => outgoing.destroy(new Error(reason))
+    const stop = (reason: string) => socket.destroy(new Error(reason))
     const connecting = setTimeout(() => stop(`no connection within ${connect} ms`), connect)
     const deadline = setTimeout(() => stop(`no answer within ${total} ms`), total)
-    outgoing.on('socket', (socket) => socket.once('connect', () => clearTimeout(connecting)))
-    outgoing.on('close', () => {
+    const aborted = () => socket.destroy(new Error('aborted'))
+    request.signal.addEventListener('abort', aborted, { once: true })
+    const finish = (settle: () => void) => {
       clearTimeout(connecting)
       clearTimeout(deadline)
+      request.signal.removeEventListener('abort', aborted)
+      socket.destroy()
+      settle()
+    }
+    const fail = (error: unknown) => {
+      const reason = request.signal.aborted ? request.signal.reason : asFault(target, error)
+      finish(() => reject(reason))
+    }
+    const take = (read: () => HttpReply | undefined) => {
+      try {
+        const reply = read()
+        if (reply !== undefined) finish(() => resolve(reply))
+        return reply !== undefined
+      } catch (error) {
+        fail(error)
+        return true
+      }
+    }
+    const connected = target.protocol === 'https:' ? 'secureConnect' : 'connect'
+    socket.once(connected, () => clearTimeout(connecting))
+    socket.on('error', fail)
+    socket.on('data', (chunk) => void take(() => reader.add(chunk)))
+    socket.on('end', () => {
+      if (!take(() => reader.end()))
+        fail(new Error('the connection was closed before the reply was whole'))
     })
-    outgoing.on('error', (error) => {
-      if (options.signal.aborted) reject(options.signal.reason)
-      else reject(unreachable(reasonOf(error), error))
-    })
-    outgoing.on('response', (incoming) => {
-      collect(incoming, most, target).then(resolve, reject)
-    })
-    outgoing.end(options.body)
+    socket.write(requestText(target, request))
   })
 }
 
-/** An address with several answers fails with an AggregateError whose own message is empty. */
-function reasonOf(error: Error): string {
-  const inner = error instanceof AggregateError ? error.errors.map(messageOf).join(', ') : ''
-  return inner === '' ? error.message || (error as NodeJS.ErrnoException).code || 'failed' : inner
+function asFault(target: URL, error: unknown): Error {
+  if (isFault(error)) return error
+  const text = `key server ${target.origin} cannot be reached: ${reasonOf(error)}`
+  const hint = `check that it runs and that this machine may reach it: curl ${target.origin}/adv`
+  return sealFault('seal.server_unreachable', text, { hint, cause: error })
 }
 
-async function collect(incoming: IncomingMessage, most: number, target: URL): Promise<HttpReply> {
-  const chunks: Buffer[] = []
-  let size = 0
-  try {
-    for await (const chunk of incoming) {
-      size += (chunk as Buffer).length // no encoding is set, so chunks are buffers
-      if (size > most) {
-        throw sealFault(
-          'seal.server_reply_invalid',
-          `${target.origin} sent more than ${most} bytes`,
-        )
-      }
-      chunks.push(chunk as Buffer)
-    }
-  } catch (error) {
-    incoming.destroy()
-    if (error instanceof Error && 'kind' in error) throw error
-    throw sealFault(
-      'seal.server_unreachable',
-      `key server ${target.origin} broke off: ${messageOf(error)}`,
-    )
-  }
-  const retryAfter = Number(incoming.headers['retry-after'] ?? Number.NaN)
-  return {
-    status: incoming.statusCode ?? 0,
-    body: Buffer.concat(chunks).toString('utf8'),
-    ...(Number.isFinite(retryAfter) ? { retryAfter } : {}),
-  }
+/** An address with several answers fails with an AggregateError whose own message is empty. */
+function reasonOf(error: unknown): string {
+  const inner = error instanceof AggregateError ? error.errors.map(messageOf).join(', ') : ''
+  if (inner !== '') return inner
+  return messageOf(error) || (error as NodeJS.ErrnoException).code || 'failed'
 }

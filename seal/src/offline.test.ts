@@ -5,6 +5,7 @@ import { isFault } from '@holdfast/base'
 import { thumbprint } from '@holdfast/crypto'
 import fc from 'fast-check'
 import { failing, labPins, nul, nulls, sealText } from './lab.ts'
+import { nullPin } from './null.ts'
 import {
   answerRecoveryRequest,
   makeRecoveryRequest,
@@ -12,6 +13,7 @@ import {
   readRecoveryAnswer,
   requestDigest,
 } from './offline.ts'
+import { createPins } from './pins.ts'
 
 const kinds: Record<string, { publicKey: KeyObject; privateKey: KeyObject }> = {
   'P-256': generateKeyPairSync('ec', { namedCurve: 'prime256v1' }),
@@ -53,6 +55,18 @@ describe('recovery by a colleague', () => {
     await assert.rejects(readRecoveryAnswer(one.answer, one.request, other.privateKey), {
       code: 'seal.answer_foreign',
     })
+  })
+
+  test('the TPM of the machine that answers is not asked', async () => {
+    const own = createPins({ extra: [{ ...nullPin(), machineBound: true }] })
+    const request = (sealed: string) => parseRecoveryRequest(makeRecoveryRequest(sealed, publicKey))
+    await assert.rejects(answerRecoveryRequest(own, request(await sealText(nul))), {
+      code: 'seal.machine_bound',
+    })
+    await assert.rejects(answerRecoveryRequest(own, request(await sealText(nulls(1, 2)))), {
+      code: 'seal.threshold_not_met',
+    })
+    assert.equal(createPins().get('tpm2').machineBound, true)
   })
 
   test('an answer that was changed or cut is refused', async () => {

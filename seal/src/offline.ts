@@ -63,17 +63,36 @@ export function requestDigest(request: RecoveryRequest): string {
   return createHash('sha256').update(canonicalJson(identity)).digest('base64url').slice(0, 22)
 }
 
-/** Opens the request's secret and encrypts it to the technician alone; compact JWE. */
+/**
+ * Opens the request's secret and encrypts it to the technician alone; compact JWE. The TPM of the
+ * machine that answers is not asked: what only that opens is that machine's own secret.
+ */
 export async function answerRecoveryRequest(
   pins: Pins,
   request: RecoveryRequest,
   options: OpenOptions = {},
 ): Promise<string> {
-  using plaintext = await open(pins, request.sealed, options)
+  using plaintext = await open(forOthers(pins), request.sealed, options)
   const key = readPublicKey(request.technician, 'the technician')
   const alg = key.asymmetricKeyType === 'rsa' ? 'RSA-OAEP-256' : 'ECDH-ES'
   const header = { alg, typ: 'holdfast-recovery-answer', request: requestDigest(request) }
   return await encryptJwe(header, key, plaintext)
+}
+
+function forOthers(pins: Pins): Pins {
+  const refuse = async (name: string): Promise<never> => {
+    const text = `${name} opens for this machine only, not for a request from elsewhere`
+    throw sealFault('seal.machine_bound', text, {
+      hint: 'the request must be of a policy that key servers or people can open',
+    })
+  }
+  return {
+    names: pins.names,
+    get: (name) => {
+      const pin = pins.get(name)
+      return pin.machineBound === true ? { ...pin, open: () => refuse(name) } : pin
+    },
+  }
 }
 
 /**

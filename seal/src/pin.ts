@@ -50,6 +50,8 @@ export interface Pin {
   readonly name: string
   /** True when opening needs no network: such pins are never kept waiting for it. */
   readonly local: boolean
+  /** True when it opens on the machine that sealed it and nowhere else. */
+  readonly machineBound?: boolean
   /** True when opening asks a person; never asked again by itself. */
   readonly interactive: boolean
   /** A short stable name for one configuration; must not contain secrets. */

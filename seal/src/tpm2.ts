@@ -43,6 +43,7 @@ export function tpm2Pin({ tcti }: Tpm2PinDeps = {}): Pin {
   return {
     name: 'tpm2',
     local: true,
+    machineBound: true,
     interactive: false,
     label: (config) => labelOf(parseConfig(config)),
     seal: async (plaintext, config, options) => {

@@ -1,6 +1,6 @@
-import type { Secret } from '@holdfast/base'
+import { isFault, type Secret } from '@holdfast/base'
 import type { Policy } from '@holdfast/seal'
-import { applyPlan, readInventory } from './apply.ts'
+import { type Access, applyPlan, readInventory } from './apply.ts'
 import type { KeyDerivation, VolumeRef } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
 import { policyText } from './inventory.ts'
@@ -9,13 +9,15 @@ import {
   type AccessOptions,
   type BindOptions,
   type BindResult,
+  type BoundSlot,
   bind,
   boundSlot,
   changing,
   existingAccess,
+  proveSlot,
   replaceBinding,
 } from './rekey.ts'
-import type { VaultDeps } from './state.ts'
+import type { Vault, VaultDeps } from './state.ts'
 import { type Mark, ownerToken } from './token.ts'
 
 export type { AccessOptions, BindOptions, BindResult }
@@ -65,7 +67,11 @@ export async function addOwnerPassphrase(
   })
 }
 
-/** Replaces a binding's passphrase: same policy, new secret, the old passphrase is dead after it. */
+/**
+ * Replaces a binding's passphrase: same policy, new secret, the old passphrase is dead after it.
+ * @throws Fault vault.token_untrusted when the binding does not open: then only an operator can say
+ *   what its policy is
+ */
 export async function regenVault(
   deps: VaultDeps,
   volume: VolumeRef,
@@ -75,7 +81,9 @@ export async function regenVault(
   return await changing(deps, volume, async (vault) => {
     const inventory = await readInventory(vault)
     const slot = boundSlot(inventory, keyslot)
-    return await replaceBinding(vault, inventory, slot, slot.policy, 'regen', options)
+    using proven = await proveSlot(vault, slot, options)
+    const replacement = { policy: slot.policy, operation: 'regen', proven }
+    return await replaceBinding(vault, inventory, slot, replacement, options)
   })
 }
 
@@ -100,6 +108,29 @@ export async function editVault(
         hint: 'use holdfast vault regen to renew its passphrase',
       })
     }
-    return await replaceBinding(vault, inventory, slot, policy, 'edit', options)
+    using proven = await provenIfItOpens(vault, slot, options)
+    return await replaceBinding(
+      vault,
+      inventory,
+      slot,
+      { policy, operation: 'edit', proven },
+      options,
+    )
   })
+}
+
+/** The old keys vouch for new ones where the binding opens; otherwise the new policy must pin them. */
+async function provenIfItOpens(
+  vault: Vault,
+  slot: BoundSlot,
+  options: EditOptions,
+): Promise<Access | undefined> {
+  if (slot.purpose !== 'automatic') return undefined // people are not asked twice
+  try {
+    return await proveSlot(vault, slot, options)
+  } catch (error) {
+    options.signal?.throwIfAborted()
+    if (isFault(error)) return undefined
+    throw error
+  }
 }

@@ -40,6 +40,7 @@ export const vaultFault = faults({
   'vault.slot_foreign': 'refused',
   'vault.slot_unbound': 'refused',
   'vault.token_malformed': 'invalid',
+  'vault.token_untrusted': 'refused',
   'vault.unchanged': 'refused',
   'vault.unfinished_change': 'busy',
   'vault.wipe_unfinished': 'busy',

@@ -6,7 +6,7 @@ import { readInventory } from './apply.ts'
 import { readUuid, type VolumeRef } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
 import { bindingsOf, type Slot } from './inventory.ts'
-import { boundSlot, changing, replaceBinding } from './rekey.ts'
+import { boundSlot, changing, proveSlot, replaceBinding } from './rekey.ts'
 import type { VaultDeps } from './state.ts'
 
 export interface FleetRekey {
@@ -105,8 +105,10 @@ async function rekeyOne(
     for (const { keyslot } of slots) {
       const inventory = await readInventory(vault)
       const slot = boundSlot(inventory, keyslot)
+      using proven = await proveSlot(vault, slot, options)
       const policy = change?.(slot.policy) ?? slot.policy
-      const result = await replaceBinding(vault, inventory, slot, policy, 'rekey', options)
+      const replacement = { policy, operation: 'rekey', proven }
+      const result = await replaceBinding(vault, inventory, slot, replacement, options)
       moved.push([keyslot, ...(result.keyslot === undefined ? [] : [result.keyslot])])
     }
     return moved

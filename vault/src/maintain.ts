@@ -5,7 +5,15 @@ import { readInventory } from './apply.ts'
 import type { VolumeRef } from './cryptsetup.ts'
 import type { Inventory } from './inventory.ts'
 import { reachablePart } from './reachable.ts'
-import { type AccessOptions, type BoundSlot, boundSlot, changing, replaceBinding } from './rekey.ts'
+import {
+  type AccessOptions,
+  type BoundSlot,
+  boundSlot,
+  changing,
+  provenWanted,
+  proveSlot,
+  replaceBinding,
+} from './rekey.ts'
 import { resumeVault, type Settled } from './resume.ts'
 import { hasRecord, isSame, readRecord, type Vault, type VaultDeps, writeRecord } from './state.ts'
 
@@ -78,14 +86,16 @@ async function attempt(
   try {
     const inventory = await readInventory(vault)
     const slot = boundSlot(inventory, keyslot)
-    const { wanted } = slot.mark ?? {}
+    using proven = await proveSlot(vault, slot, options)
+    const wanted = provenWanted(slot, proven)
     const policy = wanted === undefined ? slot.policy : parsePolicy(wanted.pin, wanted.config)
     const chosen = { ...options, reachable: wanted !== undefined }
     if (why === 'complete' && !(await hasGrown(vault, slot, policy))) {
       waiting.push({ keyslot, why })
       return undefined
     }
-    return await replaceBinding(vault, inventory, slot, policy, why, chosen)
+    const replacement = { policy, operation: why, proven }
+    return await replaceBinding(vault, inventory, slot, replacement, chosen)
   } catch (error) {
     options.signal?.throwIfAborted()
     if (!isFault(error)) throw error

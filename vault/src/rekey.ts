@@ -1,4 +1,4 @@
-import { Secret } from '@holdfast/base'
+import { isFault, Secret } from '@holdfast/base'
 import { knownKeys, lineageOf, type Policy, prove, type Rehearsal, seal } from '@holdfast/seal'
 import { type Access, applyPlan, type ChangeResult } from './apply.ts'
 import type { VolumeRef } from './cryptsetup.ts'
@@ -8,11 +8,12 @@ import { planChange } from './plan.ts'
 import { reachablePart } from './reachable.ts'
 import { settle } from './resume.ts'
 import { lockVault, openVault, type Vault, type VaultDeps } from './state.ts'
-import { bindingToken, type Mark } from './token.ts'
-import { openAnyWay, type WayOptions } from './ways.ts'
+import { bindingToken, type Mark, wantedMac } from './token.ts'
+import { openAnyWay, openBinding, type WayOptions } from './ways.ts'
 
 // The one transaction behind bind, regen and edit: make a new passphrase, seal it, prove the sealed
-// form, and only then let apply.ts touch the header.
+// form, and only then let apply.ts touch the header. A token is plain text on the disk: what it
+// says decides nothing before its own sealed passphrase has opened its own keyslot (`proveSlot`).
 
 export interface AccessOptions {
   /** A passphrase that opens the volume now; without one a binding is opened. */
@@ -84,18 +85,29 @@ function requireNew(inventory: Inventory, policy: Policy, options: BindOptions):
   )
 }
 
+/** What a binding is replaced by. */
+export interface Replacement {
+  policy: Policy
+  operation: string
+  /** What `proveSlot` gave. Required unless the policy is an operator's own. */
+  proven: Access | undefined
+}
+
 /** Add the new one, prove it, remove the old one; for a caller who holds the lock. */
 export async function replaceBinding(
   vault: Vault,
   inventory: Inventory,
   slot: BoundSlot,
-  policy: Policy,
-  operation: string,
+  { policy, operation, proven }: Replacement,
   options: BindOptions,
 ): Promise<BindResult> {
-  using existing = await existingAccess(vault, inventory, options, slot)
+  using existing =
+    proven === undefined
+      ? await existingAccess(vault, inventory, options, slot)
+      : accessBy(proven.passphrase.clone(), proven.keyslot)
   using fresh = newPassphrase()
-  const form = await sealFresh(vault, policy, fresh, options, slot.jwe)
+  const previous = proven === undefined ? undefined : slot.jwe
+  const form = await sealFresh(vault, policy, fresh, options, previous)
   const label = options.label ?? slot.mark?.label
   return await writeBinding(vault, inventory, form, {
     operation,
@@ -106,6 +118,52 @@ export async function replaceBinding(
     remove: slot.keyslot,
     options: { ...options, ...(label === undefined ? {} : { label }) },
   })
+}
+
+/**
+ * Opens a binding's own keyslot with its own sealed passphrase: only somebody who had a way in can
+ * have written such a token, so its policy and the keys it stores may be believed.
+ * @throws Fault vault.token_untrusted when it does not open its keyslot; its own fault when that is
+ *   only because something does not answer now and no passphrase was given instead
+ */
+export async function proveSlot(
+  vault: Vault,
+  slot: BoundSlot,
+  options: AccessOptions,
+): Promise<Access> {
+  const { signal, timeout } = options
+  try {
+    const { passphrase, keyslot } = await openBinding(vault, slot, {
+      ...(signal === undefined ? {} : { signal }),
+      ...(timeout === undefined ? {} : { timeout }),
+    })
+    return accessBy(passphrase, keyslot)
+  } catch (cause) {
+    signal?.throwIfAborted()
+    if (!isFault(cause)) throw cause
+    if (cause.kind === 'unavailable' && options.passphrase === undefined) throw cause
+    throw untrusted(slot.keyslot, `its token does not open it: ${cause.message}`)
+  }
+}
+
+/**
+ * The policy that a proven binding still wants.
+ * @throws Fault vault.token_untrusted when nobody with a way in has written it
+ */
+export function provenWanted({ keyslot, mark }: BoundSlot, { passphrase }: Access): Mark['wanted'] {
+  const { wanted, mac } = mark ?? {}
+  if (wanted === undefined || mac === wantedMac(passphrase, wanted)) return wanted
+  throw untrusted(keyslot, 'the policy it wants was not written by anybody with a way in')
+}
+
+function untrusted(keyslot: number, reason: string): Error {
+  return vaultFault(
+    'vault.token_untrusted',
+    `keyslot ${keyslot} is not to be believed: ${reason}`,
+    {
+      hint: 'the disk may have been written to: give the policy yourself, with holdfast vault edit, and look at holdfast vault list',
+    },
+  )
 }
 
 /** A freshly sealed and proven passphrase. */
@@ -137,7 +195,7 @@ export async function writeBinding(
     v: 1,
     purpose,
     generation,
-    ...(wanted === undefined ? {} : { wanted }),
+    ...(wanted === undefined ? {} : { wanted, mac: wantedMac(fresh, wanted) }),
     ...(label === undefined ? {} : { label }),
   }
   const plan = planChange(inventory, {

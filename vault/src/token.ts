@@ -1,4 +1,5 @@
-import { isFault, isObject, type JsonObject } from '@holdfast/base'
+import { createHmac } from 'node:crypto'
+import { canonicalJson, isFault, isObject, type JsonObject, type Secret } from '@holdfast/base'
 import { compactJwe, flattenJwe, parseJwe } from '@holdfast/crypto'
 import { z } from 'zod'
 import { vaultFault } from './faults.ts'
@@ -25,6 +26,8 @@ export interface Mark {
   generation: number
   /** The policy asked for, in clevis's form, when only a part of it could be bound. */
   wanted?: { pin: string; config: JsonObject }
+  /** `wantedMac` of `wanted`: a token is plain text on the disk, which others may have written. */
+  mac?: string
   label?: string
 }
 
@@ -51,6 +54,7 @@ const markSchema = z.looseObject({
   purpose: z.enum(purposes),
   generation: z.int().min(0),
   wanted: z.object({ pin: z.string(), config: z.record(z.string(), z.unknown()) }).optional(),
+  mac: z.string().max(100).optional(),
   label: z.string().max(200).optional(),
 })
 
@@ -66,6 +70,16 @@ const jweSchema = z.looseObject({
   ciphertext: text,
   tag: text,
 })
+
+/**
+ * Authenticates the policy that is still to be bound: HMAC-SHA256 under the keyslot's passphrase,
+ * base64url. The passphrase is 256 random bits, so that the code tells nothing about it.
+ */
+export function wantedMac(passphrase: Secret, wanted: NonNullable<Mark['wanted']>): string {
+  return createHmac('sha256', passphrase.reveal())
+    .update(`holdfast wanted 1\n${canonicalJson(wanted)}`)
+    .digest('base64url')
+}
 
 /** Understands a token; never throws, whatever is in it. */
 export function readToken(raw: RawToken): Token {
@@ -106,12 +120,13 @@ function readMark(value: unknown, type: string): Mark | undefined {
     if (type === clevisType && !(isObject(value) && value.v === 1)) return undefined
     throw malformed('its holdfast member is not understood')
   }
-  const { v, purpose, generation, wanted, label } = parsed.data
+  const { v, purpose, generation, wanted, mac, label } = parsed.data
   return {
     v,
     purpose: type === clevisType ? 'automatic' : purpose,
     generation,
     ...(wanted === undefined ? {} : { wanted }),
+    ...(mac === undefined ? {} : { mac }),
     ...(label === undefined ? {} : { label }),
   }
 }

@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { isFault } from '@holdfast/base'
+import { parse } from './program.ts'
+import { commandTree } from './tree.ts'
+
+const thumbprint = `-${'a'.repeat(42)}`
+const other = `--${'b'.repeat(41)}`
+
+async function inputOf(...words: string[]) {
+  const request = await parse(commandTree, words, '0')
+  assert.ok(request.kind === 'run')
+  return request.input
+}
+
+test('a thumbprint that begins with a dash is an argument', async () => {
+  const input = await inputOf('keyserver', 'retire', '--force', thumbprint, other, '--json')
+  assert.deepEqual(input.words(0), [thumbprint, other])
+  assert.ok(input.flag('force') && input.flag('json'))
+})
+
+test('as the value of an option it stays there', async () => {
+  const input = await inputOf('vault', 'rekey', '/dev/sdb1', '--affected', thumbprint)
+  assert.deepEqual(input.texts('affected'), [thumbprint])
+  assert.deepEqual(input.words(0), ['/dev/sdb1'])
+})
+
+test('an unknown option is still a mistake, with the command to read about it', async () => {
+  await assert.rejects(inputOf('keyserver', 'retire', '--no-such'), (error) => {
+    assert.ok(isFault(error, 'cli.usage'))
+    assert.equal(error.hint, 'holdfast keyserver retire --help')
+    return true
+  })
+})
