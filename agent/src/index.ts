@@ -4,12 +4,13 @@
  * connection, protocol for the words on them. Of libraries: ws (through link) and zod, because what
  * comes from outside is checked before it is believed. No HTTP framework, no database, no logger.
  */
+export { type Agent, type AgentEvent, type AgentOptions, startAgent } from './agent.ts'
 export { agentFault } from './faults.ts'
-export { type Caller, Guardian, type GuardianDeps } from './guardian.ts'
-export { type GuardianServer, openGuardianServer, peerPort } from './guardian-server.ts'
+export { peerPort } from './guardian-server.ts'
 export { type NodeKeys, publicKeys } from './identity.ts'
 export { due, type LifeEffect, type LifeEvent, type Step, step } from './life.ts'
 export type { GuardianSet, LifeState, Task } from './life-state.ts'
+export { wardKeyBody } from './membership.ts'
 export { type NodeDirectory, openNodeDirectory } from './node-directory.ts'
 export { type PeerPlace, probePeer, type WardIdentity } from './peer-client.ts'
 export { type PeerConfig, peerPin, peerPlaceOf } from './peer-pin.ts'

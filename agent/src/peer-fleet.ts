@@ -7,6 +7,7 @@ import {
   alwaysValid,
   certificateRequest,
   issue,
+  keyId,
   type OwnCertificate,
   selfSigned,
 } from '@holdfast/link'
@@ -25,6 +26,8 @@ import { WardKeys } from './ward-keys.ts'
 export interface PeerFleet extends AsyncDisposable {
   path: string
   authority: string
+  /** A certificate for a request, PEM. */
+  certify(request: string): Promise<string>
   node(): Promise<WardIdentity>
   guardian(options?: { policy?: Partial<ReleasePolicy> }): Promise<TestGuardian>
 }
@@ -47,16 +50,18 @@ export async function peerFleet(): Promise<PeerFleet> {
   const key = p256()
   const authority = await selfSigned(key, 'fleet', alwaysValid, { authority: true })
   const guardians: TestGuardian[] = []
+  const certify = async (request: string) =>
+    (await issue(request, { key, certificate: authority }, alwaysValid, [])).certificate
   const node = async (): Promise<WardIdentity> => {
     const identity = p256()
-    const request = await certificateRequest(identity)
-    const issued = await issue(request, { key, certificate: authority }, alwaysValid, [])
-    const own: OwnCertificate = { key: identity, certificate: issued.certificate }
-    return { node: issued.node, identity, own, authority }
+    const certificate = await certify(await certificateRequest(identity))
+    const own: OwnCertificate = { key: identity, certificate }
+    return { node: keyId(identity), identity, own, authority }
   }
   return {
     path,
     authority,
+    certify,
     node,
     guardian: async ({ policy = {} } = {}) => {
       const directory = join(path, `guardian-${guardians.length}`)

@@ -1,0 +1,262 @@
+import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { run, type Secret, systemClock } from '@holdfast/base'
+import { compactJwe, encryptJwe, type FlattenedJwe } from '@holdfast/crypto'
+import type { CommandFrame } from '@holdfast/link'
+import {
+  acceptSessions,
+  alwaysValid,
+  type CoordinatorSession,
+  fetchCard,
+  keyId,
+  parseCode,
+  type Report,
+  selfSigned,
+  serverTls,
+  signBody,
+  signCommand,
+  signGeneration,
+} from '@holdfast/link'
+import type { Enrolment, NodeCard, NodeReport } from '@holdfast/protocol/frames'
+import { createPins, open } from '@holdfast/seal'
+import { type Agent, type AgentEvent, type AgentOptions, startAgent } from './agent.ts'
+import { publicPem } from './identity.ts'
+import { wardKeyBody } from './membership.ts'
+import { type PeerFleet, peerFleet, type TestGuardian } from './peer-fleet.ts'
+
+// The test bench of the whole agent: a real disk image, real guardians, and the least coordinator that
+// speaks the real protocol over real TLS and WebSockets.
+
+export interface AgentLab extends AsyncDisposable {
+  fleet: PeerFleet
+  device: string
+  options: AgentOptions
+  events: AgentEvent[]
+  /** The newest report, and everything else that came. */
+  reports: NodeReport[]
+  frames: Report[]
+  start(): Promise<Agent>
+  /** Enrols the node that shows the newest code. */
+  enrol(genesis: boolean): Promise<void>
+  /** Orders a set of guardians; gives the order's id. */
+  reshare(guardians: readonly TestGuardian[], epoch: number): Promise<string>
+  /** The card of the node that was enrolled. */
+  card(): NodeCard
+  command(command: CommandFrame['command'], given?: Record<string, unknown>): Promise<string>
+  resultOf(id: string): Promise<Extract<Report, { kind: 'result' }>>
+  /** Waits, bounded, until something is so. */
+  until<T>(what: string, look: () => T | undefined): Promise<T>
+  /** What two holders get out of the recovery keyslot. */
+  recoveryPassphrase(): Promise<Secret>
+  sealFor(exchange: string, passphrase: Secret): Promise<string>
+}
+
+const p256 = (): KeyObject => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
+const newId = () => randomBytes(16).toString('base64url')
+const cluster = 'c'.repeat(22)
+
+export async function agentLab(): Promise<AgentLab> {
+  const stack = new AsyncDisposableStack()
+  const fleet = stack.use(await peerFleet())
+  const scratch = async (below: string) => {
+    const path = await mkdtemp(join(below, 'holdfast-agent-'))
+    stack.defer(() => rm(path, { recursive: true, force: true }))
+    return path
+  }
+  const device = join(await scratch(tmpdir()), 'disk.img')
+  await writeFile(device, '')
+  await truncate(device, 32 * 1024 * 1024)
+  const events: AgentEvent[] = []
+  const options: AgentOptions = {
+    directory: join(await scratch(tmpdir()), 'node'),
+    runtimeDirectory: await scratch('/dev/shm'),
+    device,
+    host: '127.0.0.1',
+    enrolmentPort: 0,
+    peerPort: await freePort(),
+    wireguardPort: 51_820,
+    onEvent: (event) => events.push(event),
+    backoff: { base: 50, most: 200 },
+  }
+  const coordinator = await testCoordinator(fleet)
+  stack.defer(coordinator.stop)
+  const holders = { alice: p256(), bob: p256(), carol: p256() }
+  const stop = new AbortController()
+  stack.defer(() => stop.abort())
+  const last = <Kind extends AgentEvent['kind']>(kind: Kind) =>
+    events.findLast((event): event is Extract<AgentEvent, { kind: Kind }> => event.kind === kind)
+  let shown: NodeCard | undefined
+  const card = () => {
+    if (shown === undefined) throw new Error('no card has been fetched')
+    return shown
+  }
+  const enrol = async (genesis: boolean) => {
+    const port = await until('an open port', () => last('enrolment_port')?.port)
+    const code = await until('a code', () => last('code')?.code)
+    using secret = parseCode(code)
+    const carded = await fetchCard(`127.0.0.1:${port}`, secret)
+    shown = carded.card
+    const keys = Object.entries(holders).map(([name, key]) => [name, publicPem(key)])
+    await carded.push({
+      ...coordinator.enrolment,
+      certificate: await fleet.certify(carded.card.certificateRequest),
+      genesis,
+      holders: { threshold: 2, keys: Object.fromEntries(keys) },
+    })
+  }
+  const { frames, reports } = coordinator
+  return {
+    fleet,
+    device,
+    options,
+    events,
+    reports,
+    frames,
+    start: async () => stack.use(await startAgent(options, stop.signal)),
+    enrol,
+    reshare: (guardians, epoch) => coordinator.reshare(card(), guardians, epoch),
+    card,
+    command: (command, given = {}) => coordinator.command(command, given),
+    resultOf: (id) =>
+      until(`the result of ${id}`, () =>
+        frames.find((frame) => frame.kind === 'result' && frame.command === id),
+      ) as Promise<Extract<Report, { kind: 'result' }>>, // by the condition
+    until,
+    recoveryPassphrase: () => recoveryOf(device, holders),
+    sealFor: async (exchange, passphrase) =>
+      await encryptJwe({ alg: 'ECDH-ES' }, createPublicKey(exchange), passphrase),
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  }
+}
+
+async function until<T>(what: string, look: () => T | undefined): Promise<T> {
+  const deadline = performance.now() + 25_000
+  while (performance.now() < deadline) {
+    const found = look()
+    if (found !== undefined) return found
+    await systemClock.sleep(20)
+  }
+  throw new Error(`${what} did not come in time`)
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // a listening TCP server has one
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+async function testCoordinator(fleet: PeerFleet) {
+  const [identity, commandKey] = [p256(), p256()]
+  const own = { key: identity, certificate: await selfSigned(identity, 'c', alwaysValid) }
+  const server = createServer(serverTls(own, fleet.authority))
+  const frames: Report[] = []
+  const reports: NodeReport[] = []
+  let session: CoordinatorSession | undefined
+  const { proof } = signGeneration(identity, cluster, 3)
+  const acceptor = acceptSessions({
+    server,
+    clock: systemClock,
+    heartbeatSeconds: 30,
+    admit: async () => ({
+      kind: 'welcome',
+      cluster,
+      generation: 3,
+      proof,
+      state: 'running',
+      time: 0,
+      heartbeatSeconds: 30,
+    }),
+    onOpen: (opened, hello) => {
+      session = opened
+      reports.push(hello.report)
+    },
+    onFrame: (_, frame) => {
+      frames.push(frame)
+      if (frame.kind === 'report') reports.push(frame.report)
+    },
+    onClose: (closed) => {
+      if (session === closed) session = undefined
+    },
+    onTwin: () => undefined,
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // a listening TCP server has one
+  const current = () => until('a session', () => session)
+  const enrolment: Omit<Enrolment, 'certificate' | 'genesis'> = {
+    cluster,
+    name: 'web-1',
+    authority: fleet.authority,
+    coordinators: [`https://127.0.0.1:${port}`],
+    coordinatorIdentity: keyId(identity),
+    commandKey: publicPem(commandKey),
+    address: '10.88.0.2/16',
+  }
+  return {
+    enrolment,
+    frames,
+    reports,
+    reshare: async (ward: NodeCard, guardians: readonly TestGuardian[], epoch: number) => {
+      const id = newId()
+      const set = { id, epoch, threshold: Math.floor(guardians.length / 2) + 1 }
+      const to = await current()
+      const all = await Promise.all(
+        guardians.map((guardian) => signedGuardian(guardian, ward, epoch)),
+      )
+      await to.deliver({ kind: 'reshare', ...set, guardians: all })
+      return id
+    },
+    command: async (command: CommandFrame['command'], given: Record<string, unknown>) => {
+      const to = await current()
+      const id = newId()
+      const frame = { id, command, arguments: given, by: 'test' }
+      await to.deliver(signCommand(commandKey, { cluster, node: to.node }, frame))
+      return id
+    },
+    stop: async () => {
+      await acceptor[Symbol.asyncDispose]()
+      server.closeAllConnections()
+      server.close()
+    },
+  }
+}
+
+async function signedGuardian(
+  { identity, keys, url }: TestGuardian,
+  ward: NodeCard,
+  epoch: number,
+) {
+  const key = { ...(await keys.prepare(ward.node, ward.identity, epoch)) }
+  const body = wardKeyBody(cluster, identity.node, ward.node, epoch, key)
+  return {
+    node: identity.node,
+    addresses: [url],
+    identity: publicPem(identity.identity),
+    key,
+    signature: signBody(identity.identity, 'ward-key', body),
+  }
+}
+
+async function recoveryOf(device: string, holders: Record<string, KeyObject>): Promise<Secret> {
+  const args = ['token', 'export', '--token-id', '0', device]
+  const { stdout } = await run('cryptsetup', args)
+  const token = JSON.parse(stdout.toString('utf8')) as { jwe: FlattenedJwe } // Holdfast wrote it
+  const present = new Map(Object.entries(holders).slice(0, 2))
+  const pins = createPins({
+    holders: {
+      answer: async ({ name }) => {
+        const privateKey = present.get(name)
+        return privateKey === undefined ? undefined : { privateKey }
+      },
+    },
+  })
+  return await open(pins, compactJwe(token.jwe))
+}

@@ -1,0 +1,237 @@
+import { access, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Clock, DurableRecord, isFault, listDirectory, run, type Secret } from '@holdfast/base'
+import type { Enrolment } from '@holdfast/protocol/frames'
+import type { Pins } from '@holdfast/seal'
+import {
+  bindVault,
+  closeMapping,
+  createVault,
+  executePanic,
+  listVault,
+  luksType,
+  preparePanic,
+  readUuid,
+  regenVault,
+  rehearseVault,
+  resumePanic,
+  resumeVault,
+  type Unlocked,
+  unbindVault,
+  unlockVault,
+  type VaultDeps,
+  type VaultListing,
+} from '@holdfast/vault'
+import { z } from 'zod'
+import type { LifeEvent } from './life.ts'
+import type { GuardianSet } from './life-state.ts'
+import { automaticPolicy, isOwnLabel, recoveryPolicy, wayLabel } from './node-policy.ts'
+
+// The effects of a node's life on its disk, each of which may be done again after a power cut anywhere.
+// The vault's own journal makes every change of the header whole; what is here only finds out what has
+// been done already.
+
+export interface NodeVaultOptions {
+  /** This node's id. */
+  node: string
+  device: string
+  /** Where the vault's records are kept, outside of the vault. */
+  stateDirectory: string
+  pins: () => Pins
+  clock: Clock
+  enrolment: () => Enrolment | undefined
+}
+
+const recordSchema = z.looseObject({ state: z.enum(['creating', 'ready']) })
+/** blkid(8): nothing found, more than one thing found. */
+const blkidCodes = [0, 2, 8]
+
+export class NodeVault {
+  readonly #options: NodeVaultOptions
+
+  constructor(options: NodeVaultOptions) {
+    this.#options = options
+  }
+
+  get #deps(): VaultDeps {
+    const { pins, stateDirectory, clock } = this.#options
+    return { pins: pins(), stateDirectory, clock, actor: 'agent' }
+  }
+
+  get #volume() {
+    return { device: this.#options.device }
+  }
+
+  /** What the disk carries. Only a header with a record of this node's own is its own. */
+  async probe(): Promise<LifeEvent & { kind: 'probed' }> {
+    const { device } = this.#options
+    const type = await luksType(this.#volume)
+    if (type === 'luks2') {
+      const state = await this.#recordOf(await readUuid(this.#volume))
+      if (state === 'creating') return probed('unfinished', device)
+      if (state === 'ready') return probed('ours', device)
+    }
+    if (type !== undefined) return probed('occupied', `${device} holds a ${type} header`)
+    const args = ['--probe', '--output', 'export', device]
+    const result = await run('blkid', args, { accept: blkidCodes })
+    if (result.code === 2) return probed('nothing', device)
+    const [, what = 'data of several kinds'] =
+      /^(?:TYPE|PTTYPE)=(.*)$/m.exec(result.stdout.toString('utf8')) ?? []
+    return probed('occupied', `${device} holds ${what}`)
+  }
+
+  async #recordOf(uuid: string): Promise<'creating' | 'ready' | undefined> {
+    const path = join(this.#options.stateDirectory, 'vaults', uuid, 'record.json')
+    const record = new DurableRecord(path, (value) => recordSchema.parse(value))
+    return (await record.read())?.state
+  }
+
+  /** Makes the vault; one that is finished already is left alone. */
+  async format(enrolment: Enrolment, set: GuardianSet | undefined, signal: AbortSignal) {
+    const { found } = await this.probe()
+    if (found === 'ours') return
+    await createVault(this.#deps, this.#volume, {
+      automatic: automaticPolicy(this.#options.node, enrolment, set),
+      recovery: recoveryPolicy(enrolment),
+      unproven: true, // the holders are not here
+      label: wayLabel(set),
+      signal,
+    })
+  }
+
+  async close(): Promise<void> {
+    if (await this.isMapped()) await closeMapping(await this.#mapping())
+  }
+
+  /** True when device-mapper holds the vault open. */
+  async isMapped(): Promise<boolean> {
+    const name = await this.#mapping().catch(() => undefined)
+    if (name === undefined) return false
+    return await access(`/dev/mapper/${name}`).then(
+      () => true,
+      () => false,
+    )
+  }
+
+  async #mapping(): Promise<string> {
+    return `holdfast-${await readUuid(this.#volume)}`
+  }
+
+  /** Opens by the automatic ways, trying for ever. */
+  async unlock(signal: AbortSignal, onFailure: (text: string) => void): Promise<Unlocked> {
+    await resumeVault(this.#deps, this.#volume)
+    return await unlockVault(this.#deps, this.#volume, {
+      name: await this.#mapping(),
+      retry: true,
+      signal,
+      onEvent: ({ state, label, fault }) => {
+        if (state === 'retrying') onFailure(`${label}: ${fault?.message ?? ''}`)
+      },
+    })
+  }
+
+  /**
+   * Opens with a pushed passphrase; with `renew` the temporary way is made anew, for its key has gone.
+   * @throws Fault vault.passphrase_wrong
+   */
+  async unlockWith(passphrase: Secret, renew: boolean): Promise<Unlocked> {
+    const unlocked = await unlockVault(this.#deps, this.#volume, {
+      name: await this.#mapping(),
+      purposes: [],
+      passphrase: async () => passphrase.clone(),
+    })
+    if (renew) {
+      const slot = await this.#slotOf('temporary')
+      if (slot !== undefined) await regenVault(this.#deps, this.#volume, slot, { passphrase })
+    }
+    return unlocked
+  }
+
+  /** The keyslot of a set of guardians: the one that is there already, or a new one. */
+  async bind(set: GuardianSet, signal: AbortSignal): Promise<number> {
+    await resumeVault(this.#deps, this.#volume)
+    const label = wayLabel(set)
+    const found = await this.#slotOf(label)
+    if (found !== undefined) return found
+    const enrolment = this.#options.enrolment()
+    if (enrolment === undefined) throw new Error('a node without an enrolment was re-shared')
+    const policy = automaticPolicy(this.#options.node, enrolment, set)
+    const { keyslot } = await bindVault(this.#deps, this.#volume, policy, { label, signal })
+    if (keyslot === undefined) throw new Error('a binding was made without a keyslot')
+    return keyslot
+  }
+
+  async #slotOf(label: string): Promise<number | undefined> {
+    const { slots } = await this.list()
+    return slots.find((slot) => slot.label === label && slot.purpose === 'automatic')?.keyslot
+  }
+
+  /** Opens by one keyslot alone, with `reopen` after closing the vault. */
+  async prove(keyslot: number, reopen: boolean, signal: AbortSignal): Promise<void> {
+    if (reopen) await this.close()
+    const name = await this.#mapping()
+    await unlockVault(this.#deps, this.#volume, { keyslot, signal, name, testOnly: !reopen })
+  }
+
+  /** Removes every automatic way that the agent made but one. */
+  async drop(keep: number, signal: AbortSignal): Promise<void> {
+    await resumeVault(this.#deps, this.#volume)
+    const { slots } = await this.list()
+    for (const { keyslot, purpose, label } of slots) {
+      if (keyslot === keep || purpose !== 'automatic' || !isOwnLabel(label)) continue
+      await unbindVault(this.#deps, this.#volume, keyslot, { signal })
+    }
+  }
+
+  /** Destroys every keyslot, the key material and every sealed header backup; finishes a begun one. */
+  async erase(): Promise<void> {
+    for (const uuid of await this.#known()) {
+      if ((await resumePanic(this.#deps, uuid)) !== undefined) return
+    }
+    if ((await luksType(this.#volume)) === undefined) return
+    const uuid = await readUuid(this.#volume)
+    if ((await this.#recordOf(uuid)) === undefined) return
+    const { code } = await preparePanic(this.#deps, this.#volume, 3)
+    await executePanic(this.#deps, this.#volume, uuid, code)
+  }
+
+  async #known(): Promise<string[]> {
+    const path = join(this.#options.stateDirectory, 'vaults')
+    try {
+      return await listDirectory(path)
+    } catch (error) {
+      if (isFault(error, 'base.file_absent')) return []
+      throw error
+    }
+  }
+
+  /** Proves every way in, and says how each stands. */
+  async rehearse(): Promise<Record<string, unknown>> {
+    const { ways, standing } = await rehearseVault(this.#deps, this.#volume)
+    const shown = ways.map(({ keyslot, purpose, proof, problem }) => ({
+      keyslot,
+      purpose,
+      state: proof.state,
+      ...(problem === undefined ? {} : { problem }),
+    }))
+    return { ways: shown, standing }
+  }
+
+  async list(): Promise<VaultListing> {
+    return await listVault(this.#deps, this.#volume)
+  }
+
+  /** Bytes of the device. */
+  async size(): Promise<number> {
+    const { stdout } = await run('blockdev', ['--getsize64', this.#options.device], {
+      accept: [0, 1],
+    })
+    const bytes = Number(stdout.toString('utf8').trim())
+    if (bytes > 0) return bytes
+    return (await stat(this.#options.device)).size
+  }
+}
+
+function probed(found: (LifeEvent & { kind: 'probed' })['found'], text: string) {
+  return { kind: 'probed', found, text } as const
+}
