@@ -72,6 +72,7 @@ async function main(): Promise<void> {
       port: Number(values.port),
       instance,
       origins: values.origin,
+      report: (error) => log.error({ err: error }, 'a request failed'),
       ...(rate === undefined ? {} : { limits: { all: rate, open: rate } }),
     },
     stop.signal,

@@ -22,6 +22,8 @@ export interface ServerDeps {
   limits: RateLimits
   /** This instance's own name, as the status and the audit log give it. */
   instance?: string
+  /** Told of failures that no fault describes. */
+  report?: (error: unknown) => void
   /** Origins, besides the request's own, from which browsers may change something. */
   origins: readonly string[]
 }
@@ -52,7 +54,7 @@ const statusOf: Readonly<Record<FaultKind, 400 | 403 | 404 | 409 | 429 | 500 | 5
 }
 
 /** An application whose own errors are faults with codes, too. */
-export function createApp(): OpenAPIHono {
+export function createApp(report: (error: unknown) => void = () => undefined): OpenAPIHono {
   const app = new OpenAPIHono({
     defaultHook: (result, context) => {
       if (result.success) return undefined
@@ -75,7 +77,10 @@ export function createApp(): OpenAPIHono {
       404,
     ),
   )
-  app.onError((error, context) => answerFault(context, error))
+  app.onError((error, context) => {
+    if (!isFault(error)) report(error)
+    return answerFault(context, error)
+  })
   return app
 }
 
@@ -105,12 +110,9 @@ export function mount<R extends AnyRoute>(
   route: R,
   handler: Handler<R>,
 ): void {
+  limit(app, deps, route)
   app.openapi(route.spec as AnyRoute['spec'], async (context) => {
-    const { coordinator, limits } = deps
-    limits.take(
-      addressOf(context),
-      route.rules.access === 'anyone' || route.rules.access === 'proof',
-    )
+    const { coordinator } = deps
     coordinator.require(...(route.rules.states ?? ['running']))
     const caller = await identify(context, deps)
     try {
@@ -134,6 +136,19 @@ export function mount<R extends AnyRoute>(
     })
     // A handler may have set another status; the type knows only the usual one.
     return context.json(output as never) as never
+  })
+}
+
+/** Limits come before anything is parsed: what is refused for its shape costs its sender as much. */
+function limit(app: OpenAPIHono, { limits }: ServerDeps, { spec, rules }: AnyRoute): void {
+  const open = rules.access === 'anyone' || rules.access === 'proof'
+  app.use(spec.getRoutingPath(), async (context, next) => {
+    const own = context.req.method.toLowerCase() === spec.method
+    if (own && context.get('limited' as never) === undefined) {
+      context.set('limited' as never, true as never) // a path may match two routes' patterns
+      limits.take(addressOf(context), open)
+    }
+    await next()
   })
 }
 

@@ -22,6 +22,7 @@ export interface ServerOptions {
   instance: string
   clock?: Clock
   origins?: readonly string[]
+  report?: (error: unknown) => void
   limits?: { all: number; open: number }
 }
 
@@ -41,7 +42,7 @@ export function createApi(deps: ServerDeps): OpenAPIHono {
     clock,
     cluster: () => coordinator.header?.cluster ?? '',
   }
-  const app = createApp()
+  const app = createApp(deps.report ?? (() => undefined))
   app.use(secureHeaders())
   app.use(
     bodyLimit({
@@ -92,6 +93,7 @@ export async function serveApi(
     limits: new RateLimits(clock, limits),
     origins,
     instance,
+    ...(options.report === undefined ? {} : { report: options.report }),
   })
   const secureContext = () => {
     const { identity, header } = coordinator

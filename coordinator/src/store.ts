@@ -113,14 +113,15 @@ function queue(): <T>(task: () => Promise<T>) => Promise<T> {
 
 const lostConnection = /^(ECONN|EPIPE|ETIMEDOUT|ENOENT|EHOST|08|57P0|25006)/
 
+/** The driver has no codes for these. */
+const lostMessage =
+  /connection (terminated|ended|timeout|error)|not queryable|timeout exceeded when trying to connect/i
+
 /** True when the engine itself could not be reached or refused to work, whatever was asked. */
 export function isUnreachable(error: unknown): boolean {
   const { code, message } = error as { code?: unknown; message?: unknown }
   if (typeof code === 'string' && lostConnection.test(code)) return true
-  return (
-    typeof message === 'string' &&
-    /connection (terminated|timeout)|timeout exceeded when trying to connect/i.test(message)
-  )
+  return typeof message === 'string' && lostMessage.test(message)
 }
 
 /** True for a violated unique or primary key: SQLSTATE 23505; SQLite 2067 and 1555. */
