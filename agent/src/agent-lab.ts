@@ -5,7 +5,14 @@ import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { run, type Secret, systemClock } from '@holdfast/base'
+import {
+  isFault,
+  type RunningProgram,
+  run,
+  type Secret,
+  startProgram,
+  systemClock,
+} from '@holdfast/base'
 import { compactJwe, encryptJwe, type FlattenedJwe } from '@holdfast/crypto'
 import type { CommandFrame } from '@holdfast/link'
 import {
@@ -41,6 +48,11 @@ export interface AgentLab extends AsyncDisposable {
   reports: NodeReport[]
   frames: Report[]
   start(): Promise<Agent>
+  /**
+   * Starts the agent as a process of its own, killed after `killAt` effects; undefined when it did not
+   * live until it was ready.
+   */
+  startProcess(killAt: number): Promise<RunningProgram | undefined>
   /** Enrols the node that shows the newest code. */
   enrol(genesis: boolean): Promise<void>
   /** Orders a set of guardians; gives the order's id. */
@@ -118,6 +130,11 @@ export async function agentLab(): Promise<AgentLab> {
     reports,
     frames,
     start: async () => stack.use(await startAgent(options, stop.signal)),
+    startProcess: async (killAt) => {
+      const running = await startProcess(options, killAt, (event) => events.push(event))
+      if (running !== undefined) stack.use(running)
+      return running
+    },
     enrol,
     reshare: (guardians, epoch) => coordinator.reshare(card(), guardians, epoch),
     card,
@@ -131,6 +148,30 @@ export async function agentLab(): Promise<AgentLab> {
     sealFor: async (exchange, passphrase) =>
       await encryptJwe({ alg: 'ECDH-ES' }, createPublicKey(exchange), passphrase),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  }
+}
+
+async function startProcess(
+  options: AgentOptions,
+  killAt: number,
+  onEvent: (event: AgentEvent) => void,
+): Promise<RunningProgram | undefined> {
+  const file = (name: string) => new URL(name, import.meta.url).pathname
+  const args = ['--import', file('kill-at-effect.ts'), file('main.ts')]
+  args.push('--directory', options.directory, '--runtime', options.runtimeDirectory)
+  args.push('--device', options.device, '--host', '127.0.0.1')
+  args.push('--enrolment-port', '0', '--peer-port', `${options.peerPort}`)
+  try {
+    const { running } = await startProgram(process.execPath, args, () => true, {
+      environment: { HOLDFAST_KILL_AT: `${killAt}` },
+      onLine: (line) => {
+        if (line.startsWith('{')) onEvent(JSON.parse(line) as AgentEvent) // main.ts writes them
+      },
+    })
+    return running
+  } catch (error) {
+    if (killAt > 0 && isFault(error, 'base.program_failed')) return undefined
+    throw error
   }
 }
 

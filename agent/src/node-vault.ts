@@ -120,6 +120,8 @@ export class NodeVault {
   /** Opens by the automatic ways, trying for ever. */
   async unlock(signal: AbortSignal, onFailure: (text: string) => void): Promise<Unlocked> {
     await resumeVault(this.#deps, this.#volume)
+    // A mapping whose proof was not written down before the power went: it is made again.
+    await this.close()
     return await unlockVault(this.#deps, this.#volume, {
       name: await this.#mapping(),
       retry: true,
@@ -137,6 +139,7 @@ export class NodeVault {
   async unlockWith(passphrase: Secret, renew: boolean): Promise<Unlocked> {
     const unlocked = await unlockVault(this.#deps, this.#volume, {
       name: await this.#mapping(),
+      testOnly: await this.isMapped(),
       purposes: [],
       passphrase: async () => passphrase.clone(),
     })
