@@ -6,6 +6,8 @@ export interface Reply {
   status: number
   body: Record<string, unknown>
   cookie: string
+  /** The whole header, with the cookie's attributes. */
+  setCookie: string
 }
 
 export type Ask = (
@@ -39,9 +41,10 @@ export function client(
           incoming.on('data', (chunk: Buffer) => chunks.push(chunk))
           incoming.on('error', reject)
           incoming.on('end', () => {
-            const cookie = incoming.headers['set-cookie']?.[0]?.split(';')[0] ?? ''
+            const setCookie = incoming.headers['set-cookie']?.[0] ?? ''
+            const cookie = setCookie.split(';')[0] ?? ''
             const text = Buffer.concat(chunks).toString()
-            resolve({ status: incoming.statusCode ?? 0, body: JSON.parse(text), cookie })
+            resolve({ status: incoming.statusCode ?? 0, body: JSON.parse(text), cookie, setCookie })
           })
         },
       )

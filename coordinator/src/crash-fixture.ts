@@ -6,6 +6,7 @@ import { createPins } from '@holdfast/seal'
 import { listCeremonies } from './ceremonies.ts'
 import { Coordinator, type CoordinatorOptions } from './coordinator.ts'
 import { answerAll, depsOf, manifestOf, type Person } from './coordinator-fixture.ts'
+import { openDismissal } from './dismissal.ts'
 import { filePin } from './file-pin.ts'
 import { proposeManifest } from './manifests.ts'
 import { openRecovery } from './recovery.ts'
@@ -61,6 +62,12 @@ export const scenarios = {
     await using coordinator = await started(options)
     if (coordinator.state === 'running') return
     const ceremony = await openRecovery(coordinator, depsOf(coordinator), 'test')
+    await answerRest(coordinator, ceremony, people)
+  },
+  dismissal: async (options, people) => {
+    await using coordinator = await started(options)
+    if (coordinator.state === 'uninitialised') return
+    const ceremony = await openDismissal(coordinator, depsOf(coordinator), 'test')
     await answerRest(coordinator, ceremony, people)
   },
 } as const satisfies Record<string, Scenario>

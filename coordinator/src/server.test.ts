@@ -86,7 +86,7 @@ function answer(
 }
 
 async function answerAll(ask: Ask, id: string, names: string[]): Promise<Reply> {
-  let last: Reply = { status: 0, body: {}, cookie: '' }
+  let last: Reply = { status: 0, body: {}, cookie: '', setCookie: '' }
   for (const name of names) {
     const pair = people[name]
     assert.ok(pair)
@@ -166,7 +166,8 @@ test('a browser needs its CSRF value and our own origin; a token needs its scope
   const { ask } = running
   const token = (await readFile(join(here.directory, 'claim-token'), 'utf8')).trim()
   await ask('POST', '/v1/claim', { token, user: 'root', password })
-  const { cookie, body } = await ask('POST', '/v1/sessions', { user: 'root', password })
+  const { cookie, body, setCookie } = await ask('POST', '/v1/sessions', { user: 'root', password })
+  assert.match(setCookie, /^__Host-holdfast=.*Path=\/.*HttpOnly.*Secure.*SameSite=Strict/)
   const csrf = String(body.csrf)
   const code = (reply: Reply) => (reply.body.error as { code: string } | undefined)?.code
   assert.equal(code(await ask('PUT', '/v1/manifest', { manifest }, {})), 'user.not_signed_in')
@@ -205,6 +206,10 @@ test('a browser needs its CSRF value and our own origin; a token needs its scope
   )
   const audit = await ask('POST', '/v1/audit/verifications', undefined, { authorization })
   assert.equal(audit.body.intact, true)
+  const out = await ask('DELETE', '/v1/sessions', undefined, { cookie, 'x-csrf-token': csrf })
+  assert.equal(out.status, 200)
+  const after = await ask('GET', '/v1/users', undefined, { cookie })
+  assert.equal(code(after), 'user.not_signed_in', 'the cookie is worth nothing after the logout')
 })
 
 test('wrong passwords lock a user, also across a restart', async () => {
