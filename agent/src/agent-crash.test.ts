@@ -69,7 +69,11 @@ const from = Number(process.env.HOLDFAST_CRASH_FROM ?? 1)
 test('killed in the middle of its enrolment, a node ends up enrolled', async () => {
   let killed = true
   let killAt = from
-  for (; killed && killAt < 200; killAt += step) killed = await enrolWithKill(killAt)
+  for (; killed && killAt < 200; killAt += step) {
+    killed = await enrolWithKill(killAt).catch((cause: unknown) => {
+      throw new Error(`killed at effect ${killAt}`, { cause })
+    })
+  }
   assert.ok(!killed, 'an enrolment has fewer effects than that')
   assert.ok(killAt > 20)
 })

@@ -176,7 +176,7 @@ async function startProcess(
 }
 
 async function until<T>(what: string, look: () => T | undefined): Promise<T> {
-  const deadline = performance.now() + 25_000
+  const deadline = performance.now() + 60_000
   while (performance.now() < deadline) {
     const found = look()
     if (found !== undefined) return found

@@ -126,6 +126,14 @@ test('a later node waits for its guardians, opens through them, and moves on', a
     ways.map(({ purpose, state }) => `${purpose} ${state}`),
     ['recovery not_tried', 'automatic proven'],
   )
+  const health = async () => {
+    const { data } = await lab.resultOf(await lab.command('rehearse'))
+    const found = data?.guardians as { code?: string }[] | undefined
+    return found?.map(({ code = 'healthy' }) => code).sort()
+  }
+  assert.deepEqual(await health(), ['healthy', 'healthy', 'healthy'])
+  await guardians[2]?.stop()
+  assert.deepEqual(await health(), ['agent.guardian_unreachable', 'healthy', 'healthy'])
   const left = await lab.resultOf(await lab.command('leave'))
   assert.equal(left.ok, true, left.message)
   assert.equal(again.state.phase, 'left')

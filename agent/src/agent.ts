@@ -12,6 +12,7 @@ import { type NodeDirectory, openNodeDirectory } from './node-directory.ts'
 import { NodeVault } from './node-vault.ts'
 import { peerPin } from './peer-pin.ts'
 import { reportOf } from './report.ts'
+import { probeGuardians } from './share-health.ts'
 import { temporaryPin } from './temporary-pin.ts'
 
 /** What an agent is started with. */
@@ -102,7 +103,7 @@ class RunningAgent implements Agent {
       directory: path,
       exchange: keys.exchange,
       report: () => this.report(),
-      rehearse: () => this.#vault.rehearse(),
+      rehearse: () => this.#rehearse(),
       unlock: (passphrase) => this.#push(passphrase),
       tell: (event) => this.#runner.tell(event),
       ending: () => this.#ending(),
@@ -175,6 +176,15 @@ class RunningAgent implements Agent {
     const { enrolment } = this.state
     const ward = enrolment && wardIdentityOf(this.#directory.keys, enrolment)
     return createPins({ extra: [peerPin(ward), temporaryPin(this.#options.runtimeDirectory)] })
+  }
+
+  /** Every way in, and every guardian's share by a probe that releases nothing. */
+  async #rehearse(): Promise<Record<string, unknown>> {
+    const { set, enrolment } = this.state
+    const found = await this.#vault.rehearse()
+    if (set === undefined || enrolment === undefined) return found
+    const ward = wardIdentityOf(this.#directory.keys, enrolment)
+    return { ...found, guardians: await probeGuardians(ward, set) }
   }
 
   #ending(): string | undefined {

@@ -1,8 +1,8 @@
 /**
  * The agent: besides init the only process of a node that runs as root, so it carries little. Of
  * other parts: base, crypto and seal for secrets and pins, vault for the volume, link for every
- * connection, protocol for the words on them. Of libraries: ws (through link) and zod, because what
- * comes from outside is checked before it is believed. No HTTP framework, no database, no logger.
+ * connection, protocol for the words on them. Of libraries: zod, because what comes from outside is
+ * checked before it is believed, and what link brings. No HTTP framework, no database, no logger.
  */
 export { type Agent, type AgentEvent, type AgentOptions, startAgent } from './agent.ts'
 export { agentFault } from './faults.ts'

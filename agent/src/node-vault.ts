@@ -7,12 +7,12 @@ import {
   bindVault,
   closeMapping,
   createVault,
+  editVault,
   executePanic,
   listVault,
   luksType,
   preparePanic,
   readUuid,
-  regenVault,
   rehearseVault,
   resumePanic,
   resumeVault,
@@ -143,11 +143,17 @@ export class NodeVault {
       purposes: [],
       passphrase: async () => passphrase.clone(),
     })
-    if (renew) {
-      const slot = await this.#slotOf('temporary')
-      if (slot !== undefined) await regenVault(this.#deps, this.#volume, slot, { passphrase })
-    }
+    if (renew) await this.#renewTemporary(passphrase)
     return unlocked
+  }
+
+  /** The old token cannot prove itself any more, so the policy is given anew. */
+  async #renewTemporary(passphrase: Secret): Promise<void> {
+    const slot = await this.#slotOf('temporary')
+    const enrolment = this.#options.enrolment()
+    if (slot === undefined || enrolment === undefined) return
+    const policy = automaticPolicy(this.#options.node, enrolment)
+    await editVault(this.#deps, this.#volume, slot, policy, { passphrase, force: true })
   }
 
   /** The keyslot of a set of guardians: the one that is there already, or a new one. */
