@@ -10,13 +10,16 @@ import {
 } from '@holdfast/base'
 import type { CeremonyKind, CeremonyState } from '@holdfast/protocol'
 import type { Insertable, Selectable } from 'kysely'
-import { record, recordAlone } from './audit.ts'
+import { record } from './audit.ts'
+import { expire } from './ceremony-end.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
 import type { Header } from './header.ts'
 import { readStatement, type StatementFacts, statementText } from './statement.ts'
 import { isDuplicate, type Store, type Work } from './store.ts'
 import type { AnswerTable, CeremonyTable } from './tables.ts'
 import { newId } from './ways.ts'
+
+export { closeCeremony, expire, handover, keptShares } from './ceremony-end.ts'
 
 // A ceremony: several people, one thing. Its record is in the store, so progress survives a restart
 // and any instance takes the next answer. An answer is accepted only when it is signed by a listed
@@ -285,74 +288,6 @@ async function reject(
       data: { code: fault.code },
     })
   })
-}
-
-/** How long other instances may follow a recovery with the shares that were handed in. */
-export const handover = 60 * 1000
-
-/**
- * Ends a ceremony; the shares it kept are removed with the same transaction. Only where there may be
- * several instances do the shares of a finished one stay for a while, so that the others follow.
- */
-export async function closeCeremony(
-  work: Work,
-  id: string,
-  state: 'done' | 'cancelled' | 'expired',
-  shared?: CeremonyDeps,
-): Promise<void> {
-  if (shared?.store.engine === 'postgresql' && state === 'done') {
-    const expires = shared.clock.now() + handover
-    await work.updateTable('ceremonies').set({ state, expires }).where('id', '=', id).execute()
-    return
-  }
-  await work.updateTable('ceremonies').set({ state }).where('id', '=', id).execute()
-  await work.updateTable('answers').set({ sealed: '' }).where('ceremony', '=', id).execute()
-}
-
-/** The kept shares of a ceremony that has been met. */
-export async function keptShares(
-  { store }: CeremonyDeps,
-  id: string,
-): Promise<{ holder: string; sealed: string }[]> {
-  return await store.read
-    .selectFrom('answers')
-    .select(['holder', 'sealed'])
-    .where('ceremony', '=', id)
-    .where('code', '=', 'accepted')
-    .execute()
-}
-
-/** Ends what has outlived its time; run before each step, so that no timer is needed. */
-export async function expire({ store, clock }: CeremonyDeps): Promise<void> {
-  const now = clock.now()
-  const old = await store.read
-    .selectFrom('ceremonies')
-    .select('id')
-    .where('state', 'in', ['open', 'met'])
-    .where('expires', '<', now)
-    .execute()
-  for (const { id } of old) {
-    await store.write((work) => closeCeremony(work, id, 'expired'))
-    await recordAlone(store, clock, {
-      actor: 'coordinator',
-      action: 'ceremony.expire',
-      subject: id,
-      outcome: 'done',
-    })
-  }
-  const followed = await store.read
-    .selectFrom('answers')
-    .innerJoin('ceremonies', 'ceremonies.id', 'answers.ceremony')
-    .select('answers.ceremony')
-    .distinct()
-    .where('ceremonies.state', '=', 'done')
-    .where('ceremonies.expires', '<', now)
-    .where('answers.sealed', '!=', '')
-    .execute()
-  for (const { ceremony } of followed)
-    await store.write((work) =>
-      work.updateTable('answers').set({ sealed: '' }).where('ceremony', '=', ceremony).execute(),
-    )
 }
 
 function requireOpen(ceremony: Ceremony): void {

@@ -1,0 +1,73 @@
+import { recordAlone } from './audit.ts'
+import type { CeremonyDeps } from './ceremonies.ts'
+import type { Work } from './store.ts'
+
+// How ceremonies end, and how long what was handed in is kept.
+
+/** How long other instances may follow a recovery with the shares that were handed in. */
+export const handover = 60 * 1000
+
+/**
+ * Ends a ceremony; the shares it kept are removed with the same transaction. Only where there may be
+ * several instances do the shares of a finished one stay for a while, so that the others follow.
+ */
+export async function closeCeremony(
+  work: Work,
+  id: string,
+  state: 'done' | 'cancelled' | 'expired',
+  shared?: CeremonyDeps,
+): Promise<void> {
+  if (shared?.store.engine === 'postgresql' && state === 'done') {
+    const expires = shared.clock.now() + handover
+    await work.updateTable('ceremonies').set({ state, expires }).where('id', '=', id).execute()
+    return
+  }
+  await work.updateTable('ceremonies').set({ state }).where('id', '=', id).execute()
+  await work.updateTable('answers').set({ sealed: '' }).where('ceremony', '=', id).execute()
+}
+
+/** The kept shares of a ceremony that has been met. */
+export async function keptShares(
+  { store }: CeremonyDeps,
+  id: string,
+): Promise<{ holder: string; sealed: string }[]> {
+  return await store.read
+    .selectFrom('answers')
+    .select(['holder', 'sealed'])
+    .where('ceremony', '=', id)
+    .where('code', '=', 'accepted')
+    .execute()
+}
+
+/** Ends what has outlived its time; run before each step, so that no timer is needed. */
+export async function expire({ store, clock }: CeremonyDeps): Promise<void> {
+  const now = clock.now()
+  const old = await store.read
+    .selectFrom('ceremonies')
+    .select('id')
+    .where('state', 'in', ['open', 'met'])
+    .where('expires', '<', now)
+    .execute()
+  for (const { id } of old) {
+    await store.write((work) => closeCeremony(work, id, 'expired'))
+    await recordAlone(store, clock, {
+      actor: 'coordinator',
+      action: 'ceremony.expire',
+      subject: id,
+      outcome: 'done',
+    })
+  }
+  const followed = await store.read
+    .selectFrom('answers')
+    .innerJoin('ceremonies', 'ceremonies.id', 'answers.ceremony')
+    .select('answers.ceremony')
+    .distinct()
+    .where('ceremonies.state', '=', 'done')
+    .where('ceremonies.expires', '<', now)
+    .where('answers.sealed', '!=', '')
+    .execute()
+  for (const { ceremony } of followed)
+    await store.write((work) =>
+      work.updateTable('answers').set({ sealed: '' }).where('ceremony', '=', ceremony).execute(),
+    )
+}
