@@ -1,4 +1,9 @@
-import { type ClientRequest, type IncomingMessage, request as plainRequest } from 'node:http'
+import {
+  type ClientRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  request as plainRequest,
+} from 'node:http'
 import { type Agent, request as secureRequest } from 'node:https'
 import { isFault, messageOf } from '@holdfast/base'
 import { linkFault } from './faults.ts'
@@ -21,6 +26,7 @@ export interface ExchangeOptions {
 
 export interface Reply {
   status: number
+  headers: IncomingHttpHeaders
   body: string
 }
 
@@ -91,6 +97,7 @@ function reply(outgoing: ClientRequest, limit: number): Promise<Reply> {
       message.once('end', () =>
         resolve({
           status: message.statusCode ?? 0,
+          headers: message.headers,
           body: Buffer.concat(chunks).toString('utf8'),
         }),
       )
