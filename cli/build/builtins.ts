@@ -27,7 +27,7 @@ export function leanBuiltins(): Plugin {
 }
 
 function membersOf(name: string): string[] {
-  const members = Object.keys(require(name))
+  const members = Object.keys(require(`node:${name}`))
   return members.filter((member) => /^[a-zA-Z_]\w*$/.test(member) && member !== 'default')
 }
 

@@ -46,6 +46,8 @@ export interface CommandSpec {
   examples: readonly Example[]
   /** Exit codes worth knowing here: the kind and what it means for this command. */
   exits?: Partial<Record<FaultKind, string>>
+  /** Exit codes of a command that has its own, instead of the kinds'; shown as they are. */
+  codes?: Readonly<Record<number, string>>
   /** Other commands, without `holdfast`. */
   related?: readonly string[]
   children?: readonly CommandSpec[]
@@ -63,6 +65,8 @@ export interface Outcome {
   text: string | Uint8Array
   /** When the answer is a bad one: decides the exit code, and nothing else. */
   kind?: FaultKind
+  /** The exit code of a command that has its own codes. */
+  code?: number
 }
 
 export type Action = (input: Input, context: Context) => Promise<Outcome | undefined>

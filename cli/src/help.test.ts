@@ -41,7 +41,12 @@ test('the names that stay are there', () => {
     ...'seal open inspect rehearse reseal'.split(' '),
     ...'serve keys rotate retire backup restore'.split(' ').map((name) => `keyserver ${name}`),
     ...vault.split(' ').map((name) => `vault ${name}`),
-    ...['recover answer', 'drill list', 'drill run', 'up'],
+    ...'serve status claim login recover seal ways rotate backup verify-backup restore'
+      .split(' ')
+      .map((name) => `coordinator ${name}`),
+    ...'keygen request answer prove'.split(' ').map((name) => `holder ${name}`),
+    ...'set get verify diff history'.split(' ').map((name) => `manifest ${name}`),
+    ...['audit list', 'audit verify', 'recover answer', 'drill list', 'drill run', 'up'],
   ]
   for (const name of expected) assert.ok(names.includes(name), `${name} is missing`)
 })
@@ -92,7 +97,7 @@ test('help exit-codes prints every exit code', async () => {
 
 /** Commands that run until they are stopped. */
 function runsOn(run: string): boolean {
-  return /^holdfast (up|keyserver serve .*)$/.test(run)
+  return /^holdfast (up|(keyserver|coordinator) serve .*)$/.test(run)
 }
 
 /** Drills have tests of their own; here their command lines are only parsed. */
@@ -138,11 +143,17 @@ const preparations: readonly (readonly [RegExp, string])[] = [
     /keyserver restore/,
     'holdfast keyserver backup --directory /var/lib/tang --policy holders.json --out tang.backup',
   ],
+  [/coordinator recover$/, 'holdfast coordinator seal'],
+  [/holder (request|answer)/, 'holdfast coordinator seal && holdfast coordinator recover'],
+  [
+    /holder submit/,
+    'holdfast coordinator seal && holdfast coordinator recover && holdfast holder request alice --out ask.json && holdfast holder answer alice --key alice.key --in ask.json --out reply.json',
+  ],
 ]
 
 async function performRunning(run: string): Promise<void> {
-  // Port 7500 may be taken on this machine; the rest is the example as it stands.
-  const words = wordsOf(run).map((word) => (word === '7500' ? '0' : word))
+  // The usual ports may be taken on this machine; the rest is the example as it stands.
+  const words = wordsOf(run).map((word) => (/^(7500|8443)$/.test(word) ? '0' : word))
   const needsPort = words.includes('serve') && !words.includes('--port')
   const { running, line } = await stage.launch(needsPort ? [...words, '--port', '0'] : words)
   try {

@@ -23,6 +23,10 @@ function examplesOf(spec: CommandSpec): string {
 
 function exitsOf(spec: CommandSpec): string {
   if (spec.load === undefined) return ''
+  if (spec.codes !== undefined) {
+    const own = Object.entries(spec.codes).map(([code, says]) => `  ${code.padEnd(4)}${says}\n`)
+    return `Exit codes:\n${own.join('')}  others: holdfast help exit-codes\n`
+  }
   const rows = Object.entries(spec.exits ?? {}).map(([kind, meaning]) => {
     const code = exitCodeOfKind(kind as keyof NonNullable<CommandSpec['exits']>) // its own keys
     return `  ${String(code).padEnd(4)}${meaning}\n`

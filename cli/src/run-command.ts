@@ -61,6 +61,7 @@ export async function runCommand(
     const printed = shown(json ? JSON.stringify(outcome.json) : forPeople)
     await streams.out(printed)
     if (typeof printed !== 'string') printed.fill(0)
+    if (outcome.code !== undefined) return outcome.code
     return outcome.kind === undefined ? 0 : exitCodeOfKind(outcome.kind)
   } catch (error) {
     debug('%O', error)

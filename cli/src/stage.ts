@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type RunningProgram, type RunResult, run, startProgram } from '@holdfast/base'
 import { adminClient } from '@holdfast/keyserver'
 import { bundle } from '../build/bundle.ts'
+import { StageCoordinator } from './stage-coordinator.ts'
 
 // What the tests of this part run commands in: a directory with everything that the examples of
 // the help and the documents name, on real key servers and real LUKS2 volumes. Names from the
@@ -12,9 +13,28 @@ import { bundle } from '../build/bundle.ts'
 //   /dev/sdb1, /dev/sdc1                image files: owner, automatic and recovery way in
 //   /var/lib/tang                       a key directory nobody serves, whose exchange key is KID1
 //   admin.sock                          the administration socket of the first key server
-// `reset` puts the files and the key servers' keys back to how they were.
+//   https://fleet.example.com:8443      a running coordinator, logged in to; its identity is PIN1
+//   https://new.example.com:8443        one that nobody has claimed; its identity is NEWPIN and its
+//                                       directory /srv/new
+// `reset` puts the files, the key servers' keys and the coordinators back to how they were.
 
 const servers = [1, 2, 3]
+const usesCoordinator =
+  /holdfast (coordinator|manifest|audit|holder (request|answer|submit|prove))\b|\/srv\/new/
+
+/** The documents' names for a coordinator. */
+function coordinatorNames(each: StageCoordinator, index: number): [string, string][] {
+  if (index === 0)
+    return [
+      ['https://fleet.example.com:8443', each.url],
+      ['PIN1', each.identity],
+    ]
+  return [
+    ['https://new.example.com:8443', each.url],
+    ['NEWPIN', each.identity],
+    ['/srv/new', each.directory],
+  ]
+}
 
 export class Stage implements AsyncDisposable {
   readonly root: string
@@ -24,6 +44,8 @@ export class Stage implements AsyncDisposable {
   /** The program under test: bundled from the sources as they are now. */
   readonly program: string
   #names: readonly (readonly [string, string])[] = []
+  readonly #coordinators: StageCoordinator[] = []
+  #coordinatorsUsed = false
   readonly #cleanup = new AsyncDisposableStack()
 
   private constructor(root: string) {
@@ -59,6 +81,7 @@ export class Stage implements AsyncDisposable {
     command: string,
     options: { input?: string; timeout?: number } = {},
   ): Promise<RunResult> {
+    if (usesCoordinator.test(command)) this.#coordinatorsUsed = true
     const shell = command.includes('completion zsh') ? 'zsh' : 'bash'
     const first = shell === 'zsh' ? 'autoload -U compinit; compinit -u -D; ' : ''
     return await run(shell, ['-c', `${first}${this.real(command)}`], {
@@ -97,6 +120,9 @@ export class Stage implements AsyncDisposable {
     await rm(this.work, { recursive: true, force: true })
     await run('cp', ['-a', '--sparse=always', join(this.root, 'template'), this.work])
     await Promise.all(servers.map((number) => this.#resetServer(number)))
+    if (!this.#coordinatorsUsed) return
+    await Promise.all(this.#coordinators.map((each) => each.reset()))
+    this.#coordinatorsUsed = false
   }
 
   /** Gives a key server the keys that it had when the template was made. */
@@ -121,7 +147,7 @@ export class Stage implements AsyncDisposable {
     await writeFile(join(bin, 'holdfast'), shim, { mode: 0o755 })
     await Promise.all([this.#startServers(), this.#makeHolders()])
     await this.#makePolicies()
-    if (volumes) await this.#makeVolumes()
+    if (volumes) await Promise.all([this.#makeVolumes(), this.#makeCoordinators()])
     await run('cp', ['-a', '--sparse=always', this.work, join(this.root, 'template')])
     for (const number of servers) {
       const home = join(this.root, `server${number}`)
@@ -195,6 +221,32 @@ export class Stage implements AsyncDisposable {
     )
     await this.#must('holdfast recover answer request.json --out answer.txt')
     await this.#makeKeyDirectory()
+  }
+
+  async #makeCoordinators(): Promise<void> {
+    const started = ['fleet', 'new'].map(
+      (name) => new StageCoordinator(join(this.root, name), this.program, this.environment),
+    )
+    for (const each of started) {
+      this.#cleanup.use(each)
+      this.#coordinators.push(each)
+      await each.start()
+    }
+    this.#names = [...this.#names, ...started.flatMap(coordinatorNames)]
+    const keys = Object.fromEntries(['alice', 'bob', 'carol'].map((name) => [name, `@${name}.pub`]))
+    const manifest = { version: 1, cluster: 'fleet', holders: { threshold: 2, keys } }
+    await writeFile(join(this.work, 'manifest.json'), JSON.stringify(manifest))
+    for (const command of [
+      `holdfast coordinator claim --coordinator https://fleet.example.com:8443 --identity PIN1 --token-file ${started[0]?.directory}/claim-token --password-file passphrase`,
+      'holdfast manifest set manifest.json',
+      'holdfast holder answer alice --key alice.key',
+      'holdfast holder answer bob --key bob.key',
+      'holdfast coordinator backup --out coordinator.backup',
+      `jq -n --arg url http://tang1.example.com --slurpfile adv tang1.adv '{$url, adv: $adv[0]}' > tang-way.json`,
+    ]) {
+      await this.#must(command)
+    }
+    for (const each of started) await each.keep()
   }
 
   async #makeKeyDirectory(): Promise<void> {

@@ -1,7 +1,10 @@
+import { auditCommand } from './audit-commands.ts'
 import type { CommandSpec } from './command.ts'
+import { coordinatorCommand } from './coordinator-commands.ts'
 import { exposureCommand } from './exposure-commands.ts'
 import { completionCommand, helpCommand } from './help-commands.ts'
 import { keyserverCommand } from './keyserver-commands.ts'
+import { manifestCommand } from './manifest-commands.ts'
 import { sealCommands } from './seal-commands.ts'
 import { drillCommand, upCommand } from './up-commands.ts'
 import { vaultCommand } from './vault-commands.ts'
@@ -28,7 +31,10 @@ export const commandTree: CommandSpec = {
     vaultCommand,
     exposureCommand,
     recoverCommand,
+    coordinatorCommand,
+    manifestCommand,
     holderCommand,
+    auditCommand,
     drillCommand,
     upCommand,
     completionCommand,

@@ -1,4 +1,5 @@
 import type { CommandSpec, OptionSpec } from './command.ts'
+import { holderCeremonyCommands } from './holder-commands.ts'
 import {
   accessOptions,
   bindingOptions,
@@ -314,7 +315,7 @@ export const recoverCommand: CommandSpec = {
 /** `holdfast holder` */
 export const holderCommand: CommandSpec = {
   name: 'holder',
-  summary: 'keys of recovery holders and technicians',
+  summary: 'keys of recovery holders and technicians, and what holders answer with them',
   examples: [{ says: 'make a key pair', run: 'holdfast holder keygen dave' }],
   children: [
     {
@@ -344,5 +345,6 @@ export const holderCommand: CommandSpec = {
       related: ['seal', 'vault export-request'],
       load: async () => (await offline()).keygenAction,
     },
+    ...holderCeremonyCommands,
   ],
 }
