@@ -94,15 +94,18 @@ const pendingSchema = z.object({
 
 export type Pending = z.infer<typeof pendingSchema>
 
+/** Where a volume's wipes are recorded, apart from its own records. */
 export function panicDirectory(state: string, uuid: string): string {
   return join(state, 'panic', uuid)
 }
 
+/** The journal of the wipe under way, if any. */
 export function panicJournal(state: string, uuid: string): DurableRecord<PanicJournal> {
   const path = join(panicDirectory(state, uuid), 'journal.json')
   return new DurableRecord(path, (value) => journalSchema.parse(value))
 }
 
+/** The wipe that waits for its confirmation, if any. */
 export function pendingPanic(state: string, uuid: string): DurableRecord<Pending> {
   const path = join(panicDirectory(state, uuid), 'pending.json')
   return new DurableRecord(path, (value) => pendingSchema.parse(value))
