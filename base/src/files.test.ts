@@ -83,6 +83,7 @@ describe('durable files', () => {
     await writeFile(join(inside, '.tmp-record-0123456789ab'), 'half a rec')
     await writeDurable(join(inside, 'record'), 'whole')
     assert.deepEqual(await listDirectory(inside), ['record'])
+    assert.deepEqual(await listDirectory(join(inside, 'absent')), [])
   })
 
   test('a directory with a short relative name is made', async () => {
@@ -138,10 +139,10 @@ describe('durable files', () => {
     await assert.rejects(readBounded(absent, 10), { code: 'base.file_absent', kind: 'absent' })
     await assert.rejects(readBounded(folder, 10), { code: 'base.file_unreadable' })
     await assert.rejects(readIfPresent(folder, 10), { code: 'base.file_unreadable' })
-    await assert.rejects(listDirectory(absent), { code: 'base.file_absent' })
     await assert.rejects(appendDurable(join(absent, 'x'), 'x'), { code: 'base.file_absent' })
     await assert.rejects(renameDurable(absent, `${absent}2`), { code: 'base.file_absent' })
     await writeFile(join(folder, 'file'), '')
+    await assert.rejects(listDirectory(join(folder, 'file')), { code: 'base.file_unreadable' })
     await assert.rejects(ensureDirectory(join(folder, 'file', 'x')), {
       code: 'base.file_unreadable',
     })

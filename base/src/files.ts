@@ -189,12 +189,16 @@ export async function ensureDirectory(path: string, mode = 0o700): Promise<void>
   }
 }
 
-/** Names of a directory's entries, sorted; left-over temporary files of a crash are not listed. */
+/**
+ * Names of a directory's entries, sorted; none when it is not there. Left-over temporary files of a
+ * crash are not listed.
+ */
 export async function listDirectory(path: string): Promise<string[]> {
   try {
     const names = await readdir(path)
     return names.filter((name) => !name.startsWith(temporaryPrefix)).sort()
   } catch (cause) {
+    if (codeOf(cause) === 'ENOENT') return []
     throw fileFault(path, cause)
   }
 }

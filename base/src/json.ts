@@ -47,6 +47,7 @@ function nestsDeeperThan(text: string, limit: number): boolean {
   return false
 }
 
+/** True for a JSON object: not null and not an array. */
 export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

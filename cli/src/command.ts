@@ -59,7 +59,7 @@ export interface CommandSpec {
 
 /** What a command found or did. Nothing is printed before it is complete. */
 export interface Outcome {
-  /** Printed with `--json`: one object or array. */
+  /** Printed with `--json`: one object or array; undefined when the command has printed its own lines. */
   json: unknown
   /** Printed without it. Bytes are written as they are, text gets a final newline. */
   text: string | Uint8Array

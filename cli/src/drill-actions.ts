@@ -28,11 +28,14 @@ export async function runAction(input: Input, context: Context): Promise<Outcome
   for (const name of names) {
     context.signal.throwIfAborted()
     progress.update(results.length, name)
-    results.push(await runOne(name, input, context))
+    const result = await runOne(name, input, context)
+    results.push(result)
+    // A run of all takes minutes: each result is a line of its own as soon as it is there.
+    if (context.json) await context.streams.out(`${JSON.stringify(result)}\n`)
   }
   const failed = results.filter(({ passed }) => !passed)
   return {
-    json: results.length === 1 && !input.flag('all') ? results[0] : results,
+    json: undefined,
     text: summary(results),
     ...(failed.length === 0 ? {} : { kind: 'integrity' as const }),
   }

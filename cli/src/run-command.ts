@@ -58,7 +58,7 @@ export async function runCommand(
     if (outcome === undefined) return 0
     const { text } = outcome
     const forPeople = typeof text === 'string' ? harmless(text) : text
-    const printed = shown(json ? JSON.stringify(outcome.json) : forPeople)
+    const printed = shown(json ? (JSON.stringify(outcome.json) ?? '') : forPeople)
     await streams.out(printed)
     if (typeof printed !== 'string') printed.fill(0)
     if (outcome.code !== undefined) return outcome.code

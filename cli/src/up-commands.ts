@@ -99,7 +99,10 @@ export const drillCommand: CommandSpec = {
       ],
       examples: [
         { says: 'a node is stolen', run: 'holdfast drill run node-stolen' },
-        { says: 'all, for a machine to read', run: 'holdfast drill run --all --json' },
+        {
+          says: 'all; one object a line, as each drill ends',
+          run: 'holdfast drill run --all --json',
+        },
       ],
       exits: {
         integrity: 'a drill did not pass; the answer says which and why',

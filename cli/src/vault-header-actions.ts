@@ -3,6 +3,7 @@ import { isFault } from '@holdfast/base'
 import {
   allHeaderRecords,
   backupHeader,
+  backupPolicy,
   destroyStaleBackups,
   type HeaderBackup,
   listBackups,
@@ -23,15 +24,14 @@ import type { Input } from './input.ts'
 import { painter, table } from './output.ts'
 import { timeoutOf } from './pins.ts'
 import { readPolicyFile } from './policy-input.ts'
-import { passphraseFrom, recoveryPolicy, vaultDepsFrom, volumeFrom } from './volume.ts'
+import { passphraseFrom, vaultDepsFrom, volumeFrom } from './volume.ts'
 
 /** `holdfast vault header backup` */
 export async function backupAction(input: Input, context: Context): Promise<Outcome> {
   const deps = await vaultDepsFrom(input, context)
   const volume = volumeFrom(input)
   const file = input.text('policy')
-  const policy =
-    file === undefined ? await recoveryPolicy(deps, volume) : await readPolicyFile(file)
+  const policy = file === undefined ? await backupPolicy(deps, volume) : await readPolicyFile(file)
   if (policy === undefined) {
     throw cliFault('cli.holders_unknown', `${volume.device} has no recovery holders`, {
       hint: 'name holders to seal the backup to: --policy FILE',

@@ -1,7 +1,6 @@
 import { join, resolve } from 'node:path'
 import { Secret } from '@holdfast/base'
-import { type Policy, parsePolicy } from '@holdfast/seal'
-import { keepBackups, listVault, type VaultDeps, type VolumeRef } from '@holdfast/vault'
+import { backupPolicy, keepBackups, type VaultDeps, type VolumeRef } from '@holdfast/vault'
 import type { Context, Settings } from './command.ts'
 import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'
@@ -32,7 +31,7 @@ export async function vaultDepsFrom(input: Input, context: Context): Promise<Vau
   return {
     ...deps,
     afterChange: async (change) => {
-      const policy = chosen ?? (await recoveryPolicy(deps, change.volume))
+      const policy = chosen ?? (await backupPolicy(deps, change.volume, change.added))
       if (policy !== undefined) return await keepBackups(deps, policy)(change)
       context.streams.err(
         `warning: no header backup was made: ${change.volume.device} has no recovery holders to seal it to`,
@@ -47,18 +46,6 @@ function stateDirectoryOf(input: Input, settings: Settings): string {
   const device = input.word(0)
   const inside = device !== undefined && resolve(device).startsWith(`${fleet}/`)
   return inside && !input.has('state-dir') ? join(fleet, 'state') : settings.stateDirectory
-}
-
-/** The policy of a volume's recovery slot: its holders keep the header backups too. */
-export async function recoveryPolicy(
-  deps: VaultDeps,
-  volume: VolumeRef,
-): Promise<Policy | undefined> {
-  const { slots } = await listVault(deps, volume)
-  const found = slots.find(({ purpose, policy }) => purpose === 'recovery' && policy !== undefined)
-  return found?.policy === undefined
-    ? undefined
-    : parsePolicy(found.policy.pin, found.policy.config)
 }
 
 /**

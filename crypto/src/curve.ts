@@ -66,10 +66,12 @@ export const p521Base: Point = {
 
 const curves: Readonly<Record<CurveName, Curve>> = { 'P-256': p256, 'P-384': p384, 'P-521': p521 }
 
+/** True for one of the three curve names (RFC 7518 6.2.1.1). */
 export function isCurveName(value: unknown): value is CurveName {
   return typeof value === 'string' && Object.hasOwn(curves, value)
 }
 
+/** The curve's parameters. */
 export function curveOf(name: CurveName): Curve {
   return curves[name]
 }
@@ -126,6 +128,7 @@ function leadingQuotients(r0: bigint, r1: bigint): Steps | undefined {
   return b === 0 ? undefined : [BigInt(a), BigInt(b), BigInt(c), BigInt(d)]
 }
 
+/** True for a point on the curve, false for coordinates outside its field. */
 export function isOnCurve({ x, y }: Point, { p, b }: Curve): boolean {
   if (x < 0n || y < 0n || x >= p || y >= p) return false
   return modulo(y * y - (x * x - 3n) * x - b, p) === 0n
@@ -141,6 +144,7 @@ export function addPoints(a: Point, b: Point, { p }: Curve): Point {
   return { x, y: modulo(slope * (a.x - x) - a.y, p) }
 }
 
+/** The point with which the given one adds up to infinity. */
 export function negate({ x, y }: Point, { p }: Curve): Point {
   return { x, y: modulo(-y, p) }
 }
@@ -168,10 +172,12 @@ export function toBytes(value: bigint, size: number): Buffer {
   return Buffer.from(value.toString(16).padStart(size * 2, '0'), 'hex')
 }
 
+/** A point's coordinates at the field's full width. */
 export function encodePoint({ x, y }: Point, { size }: Curve): EncodedPoint {
   return { x: toBytes(x, size), y: toBytes(y, size) }
 }
 
+/** The numbers of an encoded point; that it is on the curve is for the caller to check. */
 export function decodePoint({ x, y }: EncodedPoint): Point {
   return { x: toNumber(x), y: toNumber(y) }
 }

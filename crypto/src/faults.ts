@@ -4,7 +4,6 @@ import { faults } from '@holdfast/base'
 export const cryptoFault = faults({
   'crypto.advertisement_malformed': 'invalid',
   'crypto.advertisement_unsigned': 'integrity',
-  'crypto.advertisement_untrusted': 'integrity',
   'crypto.jwe_malformed': 'invalid',
   'crypto.jwe_too_large': 'invalid',
   'crypto.jwe_unsupported': 'invalid',

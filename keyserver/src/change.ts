@@ -8,7 +8,6 @@ import {
   ensureDirectory,
   fileFault,
   readIfPresent,
-  removeDurable,
   renameDurable,
   shredDurable,
   systemClock,
@@ -16,7 +15,6 @@ import {
 import { type CurveName, curveNames } from '@holdfast/crypto'
 import { z } from 'zod'
 import { folderOf, prefixFolder } from './directory.ts'
-import { keyserverFault } from './faults.ts'
 import { makeKey, makeShreddable, parseKey, writeKey } from './key.ts'
 import { changeState, lockDirectory, statePath } from './state.ts'
 
@@ -154,10 +152,12 @@ async function isWritten(folder: string, kid: string): Promise<boolean> {
   return bytes !== undefined && parseKey(bytes.toString('utf8'), kid).kid === kid
 }
 
-async function apply(directory: string, step: Step, now: number): Promise<void> {
+async function apply(
+  directory: string,
+  step: Exclude<Step, { do: 'create' }>,
+  now: number,
+): Promise<void> {
   switch (step.do) {
-    case 'create':
-      throw keyserverFault('keyserver.key_malformed', 'a key cannot be created twice')
     case 'hide':
       return hide(directory, step, now)
     case 'destroy':
@@ -221,9 +221,4 @@ async function removePrefix(directory: string, prefix: string): Promise<void> {
   } catch (error) {
     if (codeOf(error) !== 'ENOENT') throw error
   }
-}
-
-/** Removes the journal of a change that must not be finished. For a restore over a damaged set. */
-export async function forgetChange(directory: string): Promise<void> {
-  await removeDurable(statePath(directory, 'change.json'))
 }

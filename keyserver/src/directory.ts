@@ -36,6 +36,7 @@ export interface KeySet {
   readonly stamp: string
 }
 
+/** True for a name that a prefix may have: also what a URL and a folder may be called. */
 export function isPrefixName(name: string): boolean {
   return prefixPattern.test(name)
 }

@@ -142,6 +142,7 @@ export interface NewKey {
   readonly jwk: EcPrivateJwk
 }
 
+/** A new key in memory; `writeKey` makes it durable. */
 export function makeKey(use: KeyUse, crv: CurveName): NewKey {
   const jwk = generateEcKey(crv)
   return { use, kid: thumbprint(jwk), jwk }

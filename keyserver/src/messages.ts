@@ -29,6 +29,7 @@ export interface SentFault {
   details?: Record<string, unknown>
 }
 
+/** A fault as JSON for another process; anything else as a defect of this one. */
 export function packFault(error: unknown): SentFault {
   if (!isFault(error)) {
     return { code: 'keyserver.worker_failed', kind: 'internal', message: messageOf(error) }
@@ -43,6 +44,7 @@ export function packFault(error: unknown): SentFault {
   }
 }
 
+/** The fault that another process packed, code and kind as they were. */
 export function unpackFault({ code, kind, message, hint, details }: SentFault): Fault {
   return new Fault(code, kind, message, {
     ...(hint === undefined ? {} : { hint }),

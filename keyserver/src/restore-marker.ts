@@ -7,10 +7,12 @@ import { statePath } from './state.ts'
 
 const name = 'restoring'
 
+/** Marks the directory durably before the first key of a backup is written. */
 export async function markRestoring(directory: string, text: string): Promise<void> {
   await writeDurable(statePath(directory, name), `${text}\n`)
 }
 
+/** Takes the mark away once every key has been proven. */
 export async function clearRestoring(directory: string): Promise<void> {
   await removeDurable(statePath(directory, name))
 }

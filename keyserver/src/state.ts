@@ -37,7 +37,6 @@ const stateSchema = z.strictObject({
 })
 
 export type KeyState = z.infer<typeof stateSchema>
-export type Destruction = z.infer<typeof destruction>
 
 export const emptyState: KeyState = { version: 1, hidden: {}, compromised: {}, destroyed: {} }
 

@@ -32,6 +32,7 @@ export function textReply(status: number, type: string, body: string): string {
   return `${head}Content-Type: ${type}\r\nContent-Length: ${length}\r\n\r\n${body}`
 }
 
+/** The reply to GET /adv, with the media type that tangd gives. */
 export function advertisementReply(jws: string): string {
   return textReply(200, 'application/jose+json', jws)
 }

@@ -26,6 +26,7 @@ export function parseSealed(text: string): Jwe {
   return jwe
 }
 
+/** A member that must be text. @throws Fault seal.sealed_malformed naming it */
 export function stringMember(source: JsonObject, name: string, what: string): string {
   const value = source[name]
   if (typeof value !== 'string') throw malformed(`${what} lacks "${name}"`)
@@ -37,6 +38,7 @@ export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\ufffd').slice(0, 200)
 }
 
+/** The fault for a sealed form that cannot be used. */
 export function malformed(reason: string): Error {
   return sealFault('seal.sealed_malformed', `the sealed secret cannot be used: ${reason}`)
 }

@@ -243,6 +243,7 @@ class ShareCollector implements Disposable {
 /** Combinations that are tried before a threshold is given up. */
 const mostCombinations = 500
 
+/** The plaintext if these shares combine to its key; undefined when they do not. The caller owns it. */
 export function tryShares(
   shares: readonly Secret[],
   jwe: Jwe,

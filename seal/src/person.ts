@@ -1,5 +1,5 @@
 import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto'
-import { isObject, type JsonObject, messageOf, Secret } from '@holdfast/base'
+import { isFault, isObject, type JsonObject, messageOf, Secret } from '@holdfast/base'
 import { type AnyJwk, decryptJwe, encryptJwe, type Jwe, thumbprint } from '@holdfast/crypto'
 import { compactDecrypt } from 'jose'
 import { sealFault } from './faults.ts'
@@ -132,7 +132,7 @@ export function readPublicKey(key: unknown, name: string): KeyObject {
       throw invalid(`"key" of ${name} must be a public key: PEM text or a JWK`)
     }
   } catch (cause) {
-    if (cause instanceof Error && 'kind' in cause) throw cause
+    if (isFault(cause)) throw cause
     throw sealFault('seal.policy_invalid', `the public key of ${name} cannot be read`, {
       cause,
       hint: `make one with: openssl pkey -in ${name}.key -pubout -out ${name}.pub`,

@@ -76,6 +76,7 @@ export interface Pins {
   readonly names: readonly string[]
 }
 
+/** The pins by their names. */
 export function pinRegistry(pins: readonly Pin[]): Pins {
   const byName = new Map(pins.map((pin) => [pin.name, pin]))
   return {

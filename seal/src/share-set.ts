@@ -43,6 +43,7 @@ export function newSetName(): string {
   return toBase64url(randomBytes(16))
 }
 
+/** SHA-256, base64url, of a share together with its place, so that it fits nowhere else. */
 export function verifierOf(share: Secret, place: ShareMembership, threshold: number): string {
   const context = ['holdfast share 1', place.set, place.generation, place.index, threshold].join(
     '\n',
@@ -85,6 +86,7 @@ export function checkMembership(child: Jwe, index: number, form: ThresholdForm):
   }
 }
 
+/** The name a share goes by in messages, safe to print. */
 export function shareName(form: ThresholdForm, index: number): string {
   return printable(form.shares?.names[index] ?? `share ${index + 1}`)
 }

@@ -15,7 +15,14 @@ import { type Inventory, takeInventory } from './inventory.ts'
 import { type JournalEntry, journalEntry, journalOf } from './journal.ts'
 import type { Metadata } from './metadata.ts'
 import type { Plan, Step } from './plan.ts'
-import { audit, type Proof, timestamp, type Vault, writeProofs } from './state.ts'
+import {
+  audit,
+  type CompletedChange,
+  type Proof,
+  timestamp,
+  type Vault,
+  writeProofs,
+} from './state.ts'
 import { type Purpose, readToken } from './token.ts'
 
 // Carries a plan out. Always true here: at least one way in that opened before opens at every
@@ -99,7 +106,9 @@ export async function concludeChange(
     ...(gone === undefined ? {} : { removed: gone.keyslot }),
   })
   await journalOf(vault).clear()
-  const backupProblem = await afterChange(vault, operation, gone === undefined ? [] : [gone])
+  const change = added === undefined ? {} : { added: added.keyslot }
+  const removedNow = gone === undefined ? [] : [gone]
+  const backupProblem = await afterChange(vault, operation, { ...change, removed: removedNow })
   return {
     mode,
     keyslot: added?.keyslot,
@@ -114,11 +123,11 @@ export async function concludeChange(
 export async function afterChange(
   vault: Vault,
   operation: string,
-  removed: readonly { keyslot: number; salt: string }[] = [],
+  change: Partial<Pick<CompletedChange, 'added' | 'removed'>> = {},
 ): Promise<string | undefined> {
   const { volume, uuid, deps } = vault
   try {
-    await deps.afterChange?.({ volume, uuid, operation, removed })
+    await deps.afterChange?.({ removed: [], ...change, volume, uuid, operation })
     return undefined
   } catch (error) {
     return messageOf(error)

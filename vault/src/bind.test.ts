@@ -32,6 +32,11 @@ describe('bind, unlock, regen and edit', () => {
     )
     const opened = await unlockVault(bench.deps, volume)
     assert.equal(opened.keyslot, 1)
+    for (const name of ['--key-file', '../x', '', 'a b']) {
+      await assert.rejects(unlockVault(bench.deps, volume, { name }), {
+        code: 'vault.name_invalid',
+      })
+    }
     const shown = await clevis(['luks', 'pass', '-d', volume.device, '-s', '1'])
     assert.equal(shown.code, 0, shown.stderr)
     using revealed = Secret.copy(shown.text)

@@ -137,37 +137,12 @@ export async function addKey(
   await call(volume, 'luksAddKey', args, { input: existing, after: [added] })
 }
 
-/** Replaces the passphrase of one keyslot in place. Not crash-safe towards its token. */
-export async function changeKey(
-  volume: VolumeRef,
-  keyslot: number,
-  existing: Secret,
-  changed: Secret,
-  derivation: KeyDerivation,
-): Promise<void> {
-  const args = ['--key-slot', `${keyslot}`, ...derivationArguments(derivation), '--key-file', '-']
-  await call(volume, 'luksChangeKey', args, { input: existing, after: [changed] })
-}
-
 /**
- * Destroys a keyslot. `remaining` must open another slot, which cryptsetup checks first; without
- * it nothing is checked.
+ * Destroys a keyslot. Without a passphrase cryptsetup does not check that another slot opens: to
+ * make sure of that first is the caller's duty.
  */
-export async function killSlot(
-  volume: VolumeRef,
-  keyslot: number,
-  remaining?: Secret,
-): Promise<void> {
-  const args = remaining === undefined ? [] : ['--key-file', '-']
-  await call(volume, 'luksKillSlot', args, {
-    after: [`${keyslot}`],
-    ...(remaining === undefined ? {} : { input: remaining }),
-  })
-}
-
-/** Destroys the keyslot that this passphrase opens. */
-export async function removeKey(volume: VolumeRef, passphrase: Secret): Promise<void> {
-  await call(volume, 'luksRemoveKey', ['--key-file', '-'], { input: passphrase })
+export async function killSlot(volume: VolumeRef, keyslot: number): Promise<void> {
+  await call(volume, 'luksKillSlot', [], { after: [`${keyslot}`] })
 }
 
 /** True when the passphrase opens the volume (that keyslot, if one is named) without mapping it. */
@@ -268,11 +243,6 @@ export async function removeToken(volume: VolumeRef, token: number): Promise<voi
   const args = ['token', 'remove', '--token-id', `${token}`, ...place(volume)]
   const result = await run('cryptsetup', args, { accept: [0, 1] })
   if (result.code !== 0) throw failure(volume, 'token remove', result.stderr)
-}
-
-/** Writes the header and keyslots to a new file. It holds keyslot material: put it on tmpfs. */
-export async function headerBackup(volume: VolumeRef, path: string): Promise<void> {
-  await call(volume, 'luksHeaderBackup', ['--header-backup-file', path])
 }
 
 /** Puts a header backup onto the device, whatever header that has; a secret image never has a name. */

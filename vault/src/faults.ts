@@ -22,6 +22,7 @@ export const vaultFault = faults({
   'vault.header_area_full': 'refused',
   'vault.header_damaged': 'integrity',
   'vault.header_size_mismatch': 'refused',
+  'vault.holders_differ': 'refused',
   'vault.irreversible': 'refused',
   'vault.internal': 'internal',
   'vault.last_way_in': 'refused',

@@ -151,7 +151,9 @@ async function storeBackup(
 export async function listBackups(state: string, uuid: string): Promise<BackupList> {
   const folder = backupDirectory(state, uuid)
   const list: BackupList = { backups: [], broken: [] }
-  const stems = new Set((await namesIn(folder)).map((name) => name.replace(/\.(jwe|json)$/, '')))
+  const stems = new Set(
+    (await listDirectory(folder)).map((name) => name.replace(/\.(jwe|json)$/, '')),
+  )
   for (const stem of stems) {
     const path = join(folder, `${stem}.jwe`)
     try {
@@ -219,13 +221,4 @@ export async function openBackup(
 /** The file beside a sealed one that says what it is. */
 export function plainPath(path: string): string {
   return path.replace(/\.jwe$/, '.json')
-}
-
-async function namesIn(folder: string): Promise<string[]> {
-  try {
-    return await listDirectory(folder)
-  } catch (error) {
-    if (isFault(error, 'base.file_absent')) return []
-    throw error
-  }
 }

@@ -1,5 +1,6 @@
 // The public surface of header backups, wipes and LUKS1; index.ts passes it on.
 
+export { backupPolicy } from './backup-policy.ts'
 export {
   type BackupFacts,
   type BackupList,

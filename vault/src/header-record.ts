@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path'
-import { DurableRecord, ensureDirectory, isFault, listDirectory } from '@holdfast/base'
+import { DurableRecord, ensureDirectory, listDirectory } from '@holdfast/base'
 import { z } from 'zod'
 import type { VolumeRef } from './cryptsetup.ts'
 import type { HeaderFacts } from './header-format.ts'
@@ -41,10 +41,7 @@ export function headerRecord(state: string, uuid: string): DurableRecord<HeaderR
 
 /** Every volume of the state directory that has a record. A damaged one is a fault. */
 export async function allHeaderRecords(state: string): Promise<HeaderRecord[]> {
-  const names = await listDirectory(join(state, 'vaults')).catch((error: unknown) => {
-    if (isFault(error, 'base.file_absent')) return []
-    throw error
-  })
+  const names = await listDirectory(join(state, 'vaults'))
   const records = await Promise.all(names.map((uuid) => headerRecord(state, uuid).read()))
   return records.filter((record) => record !== undefined)
 }

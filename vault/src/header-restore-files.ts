@@ -68,19 +68,23 @@ export async function readImage(deps: VaultDeps, journal: RestoreJournal, which:
   })
 }
 
+/** Where the files of a restore lie while it is under way. */
 export function restoreDirectory(deps: VaultDeps, uuid: string): string {
   return join(vaultDirectory(deps.stateDirectory, uuid), 'restore')
 }
 
+/** The header to be written (`redo`), or the bytes it replaces (`undo`). */
 export function imagePath(deps: VaultDeps, uuid: string, which: 'undo' | 'redo'): string {
   return join(restoreDirectory(deps, uuid), `${which}.img`)
 }
 
+/** A restore's journal; empty when none is under way. */
 export function journalOf(deps: VaultDeps, uuid: string): DurableRecord<RestoreJournal> {
   const path = join(restoreDirectory(deps, uuid), journalName)
   return new DurableRecord(path, (value) => journalSchema.parse(value))
 }
 
+/** The volume that a journal is about. */
 export function volumeOf({ device, header }: RestoreJournal): VolumeRef {
   return header === undefined ? { device } : { device, header }
 }

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { DurableRecord, isFault, listDirectory } from '@holdfast/base'
+import { DurableRecord, listDirectory } from '@holdfast/base'
 import { z } from 'zod'
 
 // What a wipe writes down, in STATE/panic/UUID/, apart from the volume's own records because these
@@ -94,15 +94,18 @@ const pendingSchema = z.object({
 
 export type Pending = z.infer<typeof pendingSchema>
 
+/** Where a volume's wipes are recorded, apart from its own records. */
 export function panicDirectory(state: string, uuid: string): string {
   return join(state, 'panic', uuid)
 }
 
+/** The journal of the wipe under way, if any. */
 export function panicJournal(state: string, uuid: string): DurableRecord<PanicJournal> {
   const path = join(panicDirectory(state, uuid), 'journal.json')
   return new DurableRecord(path, (value) => journalSchema.parse(value))
 }
 
+/** The wipe that waits for its confirmation, if any. */
 export function pendingPanic(state: string, uuid: string): DurableRecord<Pending> {
   const path = join(panicDirectory(state, uuid), 'pending.json')
   return new DurableRecord(path, (value) => pendingSchema.parse(value))
@@ -110,22 +113,13 @@ export function pendingPanic(state: string, uuid: string): DurableRecord<Pending
 
 /** Every wipe that is under way: after level 3 nothing else may tell which volume it was. */
 export async function unfinishedPanics(state: string): Promise<PanicJournal[]> {
-  const uuids = await namesIn(join(state, 'panic'))
+  const uuids = await listDirectory(join(state, 'panic'))
   const journals = await Promise.all(uuids.map((uuid) => panicJournal(state, uuid).read()))
   return journals.filter((journal) => journal !== undefined)
 }
 
 /** Names of the receipts of one volume, oldest first. */
 export async function receiptNames(state: string, uuid: string): Promise<string[]> {
-  const names = await namesIn(panicDirectory(state, uuid))
+  const names = await listDirectory(panicDirectory(state, uuid))
   return names.filter((name) => /^receipt-\d{6}\.json$/.test(name))
-}
-
-async function namesIn(directory: string): Promise<string[]> {
-  try {
-    return await listDirectory(directory)
-  } catch (error) {
-    if (isFault(error, 'base.file_absent')) return []
-    throw error
-  }
 }

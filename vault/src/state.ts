@@ -26,6 +26,8 @@ export interface CompletedChange {
   volume: VolumeRef
   uuid: string
   operation: string
+  /** The keyslot that was written, if one was. */
+  added?: number
   /** Keyslots that were destroyed: a header backup that still has them would resurrect them. */
   removed: readonly { keyslot: number; salt: string }[]
 }

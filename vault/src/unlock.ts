@@ -1,6 +1,7 @@
 import type { Secret } from '@holdfast/base'
 import { readInventory } from './apply.ts'
 import { hasDeviceMapper, openMapping, type VolumeRef } from './cryptsetup.ts'
+import { vaultFault } from './faults.ts'
 import { openVault, type Vault, type VaultDeps } from './state.ts'
 import { openAnyWay, type WayOptions } from './ways.ts'
 
@@ -45,16 +46,25 @@ export async function mapOrTest(
   way: Pick<Unlocked, 'keyslot' | 'by'>,
   options: Pick<UnlockOptions, 'name' | 'testOnly'>,
 ): Promise<Unlocked> {
+  const name = options.name ?? `luks-${vault.uuid}`
+  requireMappingName(name)
   const opened = { uuid: vault.uuid, keyslot: way.keyslot, by: way.by }
   if (options.testOnly === true) return { ...opened, state: 'tested' }
   if (!(await hasDeviceMapper())) {
     const notice = 'this kernel has no device-mapper: the passphrase was proven, nothing was mapped'
     return { ...opened, state: 'tested', notice }
   }
-  const name = options.name ?? `luks-${vault.uuid}`
   return {
     ...opened,
     state: 'mapped',
     path: await openMapping(vault.volume, name, passphrase, way.keyslot),
   }
+}
+
+/** Device-mapper names of at most 127 characters; one that begins with - would be an option. */
+function requireMappingName(name: string): void {
+  if (/^[A-Za-z0-9_.+][A-Za-z0-9_.+-]{0,126}$/.test(name)) return
+  throw vaultFault('vault.name_invalid', `${JSON.stringify(name)} cannot name a mapping`, {
+    hint: 'use letters, digits, dot, plus, hyphen and underscore, not beginning with a hyphen',
+  })
 }
