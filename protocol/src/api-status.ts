@@ -1,6 +1,7 @@
 import { z } from '@hono/zod-openapi'
+import { doneSchema } from './api-users.ts'
 import { ceremonyKinds, ceremonyStates, coordinatorStates, reasonCodes } from './codes.ts'
-import { manifestSchema, roleSchema } from './manifest.ts'
+import { manifestSchema } from './manifest.ts'
 import {
   bytesSchema,
   digestSchema,
@@ -11,8 +12,6 @@ import {
   sealedSchema,
 } from './names.ts'
 import { everyState, route } from './route.ts'
-
-const done = z.object({ done: z.boolean() }).openapi('Done')
 
 /** One way to the data key: proven when, and whether it needs people. */
 export const keyWaySchema = z
@@ -220,7 +219,7 @@ export const ceremonyRoutes = {
     summary: 'End a ceremony without effect',
     access: ['admin'],
     params: ceremonyParams,
-    output: done,
+    output: doneSchema,
   }),
   prove: route({
     id: 'proveHolder',
@@ -291,7 +290,7 @@ export const keyRoutes = {
     access: ['admin'],
     states: ['ready', 'running'],
     params: ceremonyParams,
-    output: done,
+    output: doneSchema,
   }),
   rotate: route({
     id: 'rotateDataKey',
@@ -309,7 +308,7 @@ export const keyRoutes = {
     summary: 'Forget the data key now',
     access: ['admin'],
     states: ['ready', 'running'],
-    output: done,
+    output: doneSchema,
   }),
   backup: route({
     id: 'backup',
@@ -371,142 +370,6 @@ export const manifestRoutes = {
           approvedBy: z.array(nameSchema),
         }),
       ),
-    }),
-  }),
-}
-
-const userParams = z.object({ name: nameSchema })
-const tokenSchema = z
-  .object({
-    id: idSchema,
-    user: nameSchema,
-    label: z.string(),
-    scopes: z.array(roleSchema),
-    expires: momentSchema,
-    lastUsed: momentSchema.optional(),
-  })
-  .openapi('Token')
-
-export const userRoutes = {
-  list: route({
-    id: 'users',
-    method: 'get',
-    path: '/v1/users',
-    summary: 'Users and their roles',
-    access: ['admin', 'auditor'],
-    states: ['ready', 'running'],
-    output: z.object({
-      users: z.array(
-        z.object({
-          name: nameSchema,
-          roles: z.array(roleSchema),
-          lockedUntil: momentSchema.optional(),
-        }),
-      ),
-    }),
-  }),
-  set: route({
-    id: 'setPassword',
-    method: 'put',
-    path: '/v1/users/{name}/password',
-    summary: "Set a user's password; one's own, or as admin",
-    access: 'user',
-    states: ['ready', 'running'],
-    params: userParams,
-    body: z.strictObject({ password: z.string().min(12).max(200) }),
-    output: done,
-  }),
-  login: route({
-    id: 'login',
-    method: 'post',
-    path: '/v1/sessions',
-    summary: 'Begin a session',
-    access: 'anyone',
-    states: ['ready', 'running'],
-    body: z.strictObject({ user: nameSchema, password: z.string().max(200) }),
-    output: z.object({ csrf: z.string(), expires: momentSchema, roles: z.array(roleSchema) }),
-  }),
-  logout: route({
-    id: 'logout',
-    method: 'delete',
-    path: '/v1/sessions',
-    summary: 'End this session',
-    access: 'user',
-    states: ['ready', 'running'],
-    output: done,
-  }),
-  tokens: route({
-    id: 'tokens',
-    method: 'get',
-    path: '/v1/tokens',
-    summary: 'API tokens',
-    access: 'user',
-    states: ['ready', 'running'],
-    output: z.object({ tokens: z.array(tokenSchema) }),
-  }),
-  createToken: route({
-    id: 'createToken',
-    method: 'post',
-    path: '/v1/tokens',
-    summary: 'A scoped API token; shown once',
-    access: 'user',
-    states: ['ready', 'running'],
-    body: z.strictObject({
-      label: z.string().max(100),
-      scopes: z.array(roleSchema).min(1),
-      days: z.number().int().min(1).max(3650).default(90),
-    }),
-    output: tokenSchema.extend({ token: z.string() }),
-  }),
-  revokeToken: route({
-    id: 'revokeToken',
-    method: 'delete',
-    path: '/v1/tokens/{id}',
-    summary: 'Revoke an API token',
-    access: 'user',
-    states: ['ready', 'running'],
-    params: ceremonyParams,
-    output: done,
-  }),
-  audit: route({
-    id: 'audit',
-    method: 'get',
-    path: '/v1/audit',
-    summary: 'The hash-chained audit log',
-    access: ['admin', 'auditor'],
-    states: ['ready', 'running'],
-    query: z.object({
-      after: z.coerce.number().int().default(0),
-      limit: z.coerce.number().int().min(1).max(1000).default(200),
-    }),
-    output: z.object({
-      entries: z.array(
-        z.object({
-          sequence: z.number().int(),
-          at: momentSchema,
-          actor: z.string(),
-          action: z.string(),
-          subject: z.string(),
-          outcome: z.string(),
-          data: z.record(z.string(), z.unknown()),
-          hash: digestSchema,
-        }),
-      ),
-      head: digestSchema,
-    }),
-  }),
-  verifyAudit: route({
-    id: 'verifyAudit',
-    method: 'post',
-    path: '/v1/audit/verifications',
-    summary: 'Check the chain from end to end',
-    access: ['admin', 'auditor'],
-    states: ['ready', 'running'],
-    output: z.object({
-      entries: z.number().int(),
-      intact: z.boolean(),
-      repairs: z.number().int(),
-      firstBroken: z.number().int().optional(),
     }),
   }),
 }

@@ -1,11 +1,6 @@
 import { nodeRoutes } from './api-nodes.ts'
-import {
-  ceremonyRoutes,
-  keyRoutes,
-  manifestRoutes,
-  statusRoutes,
-  userRoutes,
-} from './api-status.ts'
+import { ceremonyRoutes, keyRoutes, manifestRoutes, statusRoutes } from './api-status.ts'
+import { userRoutes } from './api-users.ts'
 
 /** Everything a coordinator can be asked over HTTPS. */
 export const api = {

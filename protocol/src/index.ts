@@ -1,6 +1,7 @@
 export * from './api.ts'
 export * from './api-nodes.ts'
 export * from './api-status.ts'
+export * from './api-users.ts'
 export * from './codes.ts'
 export * from './documents.ts'
 export * from './frames.ts'
