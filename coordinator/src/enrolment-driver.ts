@@ -126,7 +126,8 @@ async function admit(
     commandKey: commandKey.export({ type: 'spki', format: 'pem' }).toString(),
     address: `${address}/${pool.prefix}`,
     genesis,
-    ...(genesis && 'keys' in manifest.holders ? { holders: manifest.holders } : {}),
+    // Every vault needs a way back, not only the first node's.
+    ...('keys' in manifest.holders ? { holders: manifest.holders } : {}),
     ...(manifest.vault.pins === undefined ? {} : { pins: manifest.vault.pins }),
   }
 }
