@@ -30,6 +30,7 @@ export async function serveAction(input: Input, context: Context): Promise<undef
       instance: input.text('instance') ?? hostname(),
       clock: context.clock,
       onResume: (event) => log.info(event, 'resumed'),
+      report: (error) => log.error({ err: error }, 'a request failed'),
     },
     async ({ port, coordinator }) => {
       const url = `https://${host.includes(':') ? `[${host}]` : host}:${port}`

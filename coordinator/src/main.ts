@@ -1,15 +1,8 @@
-import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { ensureDirectory, isFault, messageOf, readBounded, systemClock } from '@holdfast/base'
+import { ensureDirectory, isFault, messageOf } from '@holdfast/base'
 import { createLog } from '@holdfast/base/log'
-import { createPins } from '@holdfast/seal'
-import type { CeremonyDeps } from './ceremonies.ts'
 import { prepareClaim } from './claim.ts'
-import { Coordinator } from './coordinator.ts'
-import { filePin } from './file-pin.ts'
-import { keepResuming, resume } from './resume.ts'
-import { serveApi } from './server.ts'
-import type { StoreLocation } from './store.ts'
+import { locateStore, runService } from './service.ts'
 
 // A coordinator process of its own. Prints one line of JSON when it listens; stops on SIGTERM.
 // The addresses of PostgreSQL come from a file, one a line, because they may hold a password.
@@ -33,13 +26,6 @@ function options() {
   return { ...values, directory: values.directory ?? '.' }
 }
 
-async function locate(directory: string, file: string | undefined): Promise<StoreLocation> {
-  if (file === undefined) return { engine: 'sqlite', path: join(directory, 'state.db') }
-  const text = (await readBounded(file, 65_536)).toString('utf8')
-  const url = text.split('\n').filter((line) => line.trim() !== '')
-  return { engine: 'postgresql', url }
-}
-
 async function main(): Promise<void> {
   const values = options()
   const { directory, instance, host } = values
@@ -51,41 +37,27 @@ async function main(): Promise<void> {
   const log = createLog('coordinator', values.log, { write: (line) => process.stderr.write(line) })
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
-  const coordinator = await Coordinator.start({
-    directory,
-    store: await locate(directory, values['postgresql-file']),
-    pins: createPins({ extra: [filePin()] }),
-  })
-  const clock = systemClock
-  const deps: CeremonyDeps = {
-    store: coordinator.store,
-    clock,
-    cluster: () => coordinator.header?.cluster ?? '',
-  }
-  const report = (event: object) => log.info(event, 'resumed')
-  for (const event of await resume(coordinator, deps)) report(event)
   const rate = values.rate === undefined ? undefined : Number(values.rate)
-  const server = await serveApi(
+  await runService(
     {
-      coordinator,
+      directory,
+      store: await locateStore(directory, values['postgresql-file'] ?? 'sqlite'),
       host,
       port: Number(values.port),
       instance,
       origins: values.origin,
+      refresh: Number(values.refresh),
       report: (error) => log.error({ err: error }, 'a request failed'),
+      onResume: (event) => log.info(event, 'resumed'),
       ...(rate === undefined ? {} : { limits: { all: rate, open: rate } }),
+    },
+    async ({ port, coordinator }) => {
+      const { state, reason, identity } = coordinator
+      const ready = { ready: true, port, identity: identity.digest, state, reason }
+      process.stdout.write(`${JSON.stringify({ ...ready, pid: process.pid })}\n`)
     },
     stop.signal,
   )
-  const { port } = server
-  const { state, reason, identity } = coordinator
-  process.stdout.write(
-    `${JSON.stringify({ ready: true, port, identity: identity.digest, state, reason, pid: process.pid })}\n`,
-  )
-  const interval = Number(values.refresh)
-  await keepResuming(coordinator, deps, { clock, interval, report }, stop.signal)
-  await server[Symbol.asyncDispose]()
-  await coordinator[Symbol.asyncDispose]()
 }
 
 try {

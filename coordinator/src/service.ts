@@ -5,13 +5,13 @@ import type { CeremonyDeps } from './ceremonies.ts'
 import { Coordinator } from './coordinator.ts'
 import { filePin } from './file-pin.ts'
 import { keepResuming, type ResumeEvent, resume } from './resume.ts'
-import { serveApi } from './server.ts'
+import { type ServerOptions, serveApi } from './server.ts'
 import type { StoreLocation } from './store.ts'
 
 // A coordinator as a service: opens its store, takes up what a crash has left, answers its API, and
 // looks after unfinished things until it is stopped.
 
-export interface ServiceOptions {
+export interface ServiceOptions extends Pick<ServerOptions, 'origins' | 'limits' | 'report'> {
   directory: string
   store: StoreLocation
   host: string
@@ -57,7 +57,16 @@ export async function runService(
     cluster: () => coordinator.header?.cluster ?? '',
   }
   for (const event of await resume(coordinator, deps)) onResume(event)
-  await using server = await serveApi({ coordinator, host, port, instance, clock }, signal)
+  const { origins, limits, report } = options
+  await using server = await serveApi(
+    {
+      ...{ coordinator, host, port, instance, clock },
+      ...(origins === undefined ? {} : { origins }),
+      ...(limits === undefined ? {} : { limits }),
+      ...(report === undefined ? {} : { report }),
+    },
+    signal,
+  )
   await onReady({ port: server.port, coordinator })
   const times = { clock, interval: options.refresh ?? 2000, report: onResume }
   await keepResuming(coordinator, deps, times, signal)
