@@ -14,7 +14,6 @@ export const coordinatorFault = faults({
   'coordinator.manifest_invalid': 'invalid',
   'coordinator.not_in_this_state': 'refused',
   'coordinator.not_empty': 'refused',
-  'coordinator.rollback_suspected': 'integrity',
   'coordinator.row_unreadable': 'integrity',
   'coordinator.storage_missing': 'absent',
   'coordinator.storage_unreachable': 'unavailable',

@@ -1,9 +1,10 @@
-import { type Clock, Fault, type FaultKind, isFault } from '@holdfast/base'
+import { type Clock, type Fault, type FaultKind, isFault } from '@holdfast/base'
 import type { Access, AnyRoute, Role } from '@holdfast/protocol'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { getCookie } from 'hono/cookie'
 import type { z } from 'zod'
+import { apiFault } from './api-faults.ts'
 import { recordAlone } from './audit.ts'
 import type { Coordinator } from './coordinator.ts'
 import { coordinatorFault } from './faults.ts'
@@ -62,9 +63,8 @@ export function createApp(report: (error: unknown) => void = () => undefined): O
         path: path.join('.'),
         message,
       }))
-      const fault = new Fault(
+      const fault = apiFault(
         'api.request_invalid',
-        'invalid',
         'the request does not have the shape this route takes',
         { details: { issues } },
       )
@@ -72,10 +72,7 @@ export function createApp(report: (error: unknown) => void = () => undefined): O
     },
   })
   app.notFound((context) =>
-    context.json(
-      { error: new Fault('api.no_such_route', 'absent', 'there is no such route').toJSON() },
-      404,
-    ),
+    context.json({ error: apiFault('api.no_such_route', 'there is no such route').toJSON() }, 404),
   )
   app.onError((error, context) => {
     if (!isFault(error)) report(error)
@@ -100,7 +97,7 @@ function faultOf(error: unknown): Fault {
     const { text, hint } = reasonTexts.storage_unreachable
     return coordinatorFault('coordinator.storage_unreachable', text, { hint })
   }
-  return new Fault('api.internal', 'internal', 'the coordinator failed on this request')
+  return apiFault('api.internal', 'the coordinator failed on this request')
 }
 
 /** Adds a route with its handler. */

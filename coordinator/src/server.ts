@@ -1,13 +1,18 @@
 import { createServer, type Server } from 'node:https'
-import { type Clock, Fault, systemClock } from '@holdfast/base'
+import { type Clock, systemClock } from '@holdfast/base'
 import { createAdaptorServer } from '@hono/node-server'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { bodyLimit } from 'hono/body-limit'
 import { secureHeaders } from 'hono/secure-headers'
+import { Agents } from './agents.ts'
+import { startDuties } from './agents-duties.ts'
+import { apiFault } from './api-faults.ts'
 import type { CeremonyDeps } from './ceremonies.ts'
 import type { Coordinator } from './coordinator.ts'
+import { coordinatorFault } from './faults.ts'
 import { mountMetrics } from './metrics.ts'
 import { createApp, type ServerDeps } from './mount.ts'
+import { mountNodes } from './nodes-routes.ts'
 import { RateLimits } from './rate-limits.ts'
 import { mountCeremonies, shown } from './routes-ceremonies.ts'
 import { mountKeys } from './routes-keys.ts'
@@ -24,6 +29,8 @@ export interface ServerOptions {
   origins?: readonly string[]
   report?: (error: unknown) => void
   limits?: { all: number; open: number }
+  /** `https://host:port` of every instance, for nodes; default this one's own. */
+  addresses?: readonly string[]
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -50,9 +57,8 @@ export function createApi(deps: ServerDeps): OpenAPIHono {
       onError: (context) =>
         context.json(
           {
-            error: new Fault(
+            error: apiFault(
               'api.body_too_large',
-              'invalid',
               `a request is larger than ${largestBody} bytes`,
             ).toJSON(),
           },
@@ -87,14 +93,18 @@ export async function serveApi(
     origins = [],
     limits = { all: 1200, open: 240 },
   } = options
-  const app = createApi({
+  const deps: ServerDeps = {
     coordinator,
     clock,
     limits: new RateLimits(clock, limits),
     origins,
     instance,
     ...(options.report === undefined ? {} : { report: options.report }),
-  })
+  }
+  const app = createApi(deps)
+  let agents: Agents | undefined
+  const addresses: string[] = [...(options.addresses ?? [])]
+  mountNodes(app, { ...deps, agents: () => started(agents), coordinators: addresses })
   const secureContext = () => {
     const { identity, header } = coordinator
     return {
@@ -119,16 +129,33 @@ export async function serveApi(
     server.once('error', reject)
     server.listen(port, host, resolve)
   })
+  if (addresses.length === 0) addresses.push(`https://${host}:${portOf(server, port)}`)
+  const onError = (error: unknown) => options.report?.(error)
+  agents = await Agents.start({ coordinator, server, clock, instance, onError })
+  coordinator.onTrust(() => agents?.recogniseNodes())
+  const duties = startDuties({ agents, store: coordinator.store, clock, onError })
   const stop = async () => {
+    await duties[Symbol.asyncDispose]()
+    await agents?.[Symbol.asyncDispose]()
     server.closeAllConnections()
     await new Promise<void>((resolve) => server.close(() => resolve()))
   }
   signal.addEventListener('abort', () => void stop(), { once: true })
-  const address = server.address()
   return {
-    port: typeof address === 'object' && address !== null ? address.port : port,
+    port: portOf(server, port),
     server,
     app,
     [Symbol.asyncDispose]: stop,
   }
+}
+
+function portOf(server: Server, asked: number): number {
+  const address = server.address()
+  return typeof address === 'object' && address !== null ? address.port : asked
+}
+
+/** Agents start right after the server listens; a request in between is asked to come again. */
+function started(agents: Agents | undefined): Agents {
+  if (agents !== undefined) return agents
+  throw coordinatorFault('coordinator.storage_unreachable', 'the coordinator is still starting')
 }
