@@ -141,7 +141,7 @@ test('claim, manifest, holders, loss of the host key, recovery: over HTTPS with 
   assert.equal(second.coordinator.identity.digest, first.coordinator.identity.digest)
   assert.equal((await second.ask('GET', '/v1/status')).body.reason, 'key_missing')
   assert.equal((await second.ask('GET', '/livez')).status, 200)
-  assert.equal((await second.ask('GET', '/v1/nodes')).status, 404)
+  assert.equal((await second.ask('GET', '/v1/nodes')).status, 403)
   const stated = (await second.ask('GET', '/v1/identity?nonce=abc')).body
   assert.equal(
     verify(
