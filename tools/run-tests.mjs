@@ -1,7 +1,7 @@
 // Runs the checks and the tests. Plain JavaScript on the pinned Node.
 //
-//   npm test                      everything
-//   npm test -- --lane crash      one lane: check, unit, interop, crash, drills, vm
+//   npm test                      everything but the lane `long`
+//   npm test -- --lane crash      one lane: check, unit, interop, crash, drills, vm, long
 //   npm test -- vault             only test files whose path contains "vault"
 import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
@@ -17,6 +17,8 @@ const words = args.filter(
 
 /** Which lane a test file belongs to. */
 function laneOf(file) {
+  // Whole coordinators and agents killed at every step, and a database that fails over: minutes each.
+  if (/^coordinator\/src\/(crash|instances)|^agent\/src\/agent/.test(file)) return 'long'
   if (file.startsWith('test/src/vm/')) return 'vm'
   if (file.startsWith('drills/')) return 'drills'
   if (/crash/.test(file)) return 'crash'
@@ -24,7 +26,7 @@ function laneOf(file) {
 }
 
 // The longest lanes first: the last file to start should not be the longest to run.
-const lanes = ['check', 'crash', 'drills', 'vm', 'interop', 'unit']
+const lanes = ['check', 'long', 'crash', 'drills', 'vm', 'interop', 'unit']
 const all = globSync('{*/src/**/*,tools/*}.test.ts', { cwd: root })
   .sort()
   .sort((a, b) => lanes.indexOf(laneOf(a)) - lanes.indexOf(laneOf(b)))
@@ -47,7 +49,7 @@ if ((lane === undefined && words.length === 0) || lane === 'check') {
 
 const files = all.filter(
   (file) =>
-    (lane === undefined || laneOf(file) === lane) &&
+    (lane === undefined ? laneOf(file) !== 'long' || words.length > 0 : laneOf(file) === lane) &&
     (words.length === 0 || words.some((word) => file.includes(word))),
 )
 if (files.length === 0) {
