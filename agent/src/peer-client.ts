@@ -86,7 +86,7 @@ export function lied({ guardian, epoch }: PeerPlace): Error {
   return agentFault(
     'agent.guardian_lied',
     `guardian ${guardian} answered with another key than that of epoch ${epoch}`,
-    { hint: 'look at that machine; then move its wards to others: holdfast node rekey' },
+    { hint: 'look at that machine; then move its wards to others' },
   )
 }
 
@@ -168,7 +168,7 @@ function refusal(
   const newest = Math.max(0, ...(epochs ?? []))
   if (code === 'agent.ward_key_absent' && newest > 0 && newest < epoch) {
     const back = `guardian ${guardian} has gone back to epoch ${newest}; this vault needs ${epoch}`
-    const hint = 'it was restored from an old copy: give its wards new keys: holdfast node rekey'
+    const hint = 'it was restored from an old copy: give its wards new keys'
     return agentFault('agent.ward_key_absent', back, { hint, details })
   }
   return agentFault(isPeerCode(code) ? code : 'agent.guardian_refused', text, { details })

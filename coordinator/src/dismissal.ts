@@ -27,7 +27,7 @@ export async function openDismissal(
   const { header, headerDigest } = coordinator
   if (header?.holders === undefined || headerDigest === undefined)
     throw coordinatorFault('coordinator.way_unknown', 'there are no holders who could give it up', {
-      hint: 'on its machine, make a token of the console: holdfast coordinator console-token',
+      hint: 'on its machine, start it with --console-token',
     })
   const wanted = {
     kind: 'dismissal' as const,

@@ -107,7 +107,7 @@ export async function usableInvite(
     .where('hash', '=', tokenHash(token))
     .executeTakeFirst()
   if (invite === undefined) throw unknown()
-  const hint = 'make a new one: holdfast node invite'
+  const hint = 'make a new one: POST /v1/invites'
   if (invite.revoked !== 0)
     throw nodeFault('invite.revoked', 'the invite has been revoked', { hint })
   if (invite.expires <= now) throw nodeFault('invite.expired', 'the invite has expired', { hint })
@@ -144,5 +144,7 @@ function shownInvite(row: Selectable<InviteTable>, reserved: number): Invite {
 }
 
 function unknown(): Error {
-  return nodeFault('invite.unknown', 'there is no such invite', { hint: 'holdfast node invites' })
+  return nodeFault('invite.unknown', 'there is no such invite', {
+    hint: 'list them: GET /v1/invites',
+  })
 }

@@ -44,7 +44,7 @@ export const reasonTexts: Readonly<Record<ReasonCode, { text: string; hint: stri
     hint: 'holdfast coordinator claim, with the token in the file claim-token',
   },
   manifest_needed: { text: 'open, and waits for a manifest', hint: 'holdfast manifest set FILE' },
-  open: { text: 'open and running', hint: 'holdfast node list' },
+  open: { text: 'open and running', hint: 'holdfast manifest get' },
   key_missing: {
     text: 'sealed: no automatic way opened the data key',
     hint: 'holdfast coordinator recover, with enough holders',

@@ -48,7 +48,7 @@ export async function nodeRow(database: Database | Work, node: string): Promise<
     .where('node', '=', node)
     .executeTakeFirst()
   if (row !== undefined) return row
-  throw nodeFault('node.unknown', `there is no node ${node}`, { hint: 'holdfast node list' })
+  throw nodeFault('node.unknown', `there is no node ${node}`, { hint: 'list them: GET /v1/nodes' })
 }
 
 export function guardiansOf(row: Pick<NodeRow, 'guardians'>): string[] {
@@ -194,14 +194,14 @@ export async function removeNode(
   const row = await nodeRow(work, node)
   if (isConnected(row, liveness) && row.phase !== 'left' && row.phase !== 'wiped') {
     throw nodeFault('node.still_here', `${row.name} is connected and ${row.phase}`, {
-      hint: `let it leave first: holdfast node leave ${row.name}`,
+      hint: 'let it leave first: the command leave',
     })
   }
   const wards = await wardsOf(work, node)
   if (wards.length > 0) {
     const text = `${row.name} is a guardian of ${wards.length} nodes, which would lose a share`
     throw nodeFault('node.guards_others', text, {
-      hint: 'wait until they have moved to other guardians: holdfast node list',
+      hint: 'wait until they have moved to other guardians: GET /v1/nodes',
       details: { wards },
     })
   }

@@ -148,7 +148,7 @@ export async function rotateDataKey(
     throw coordinatorFault(
       'coordinator.not_in_this_state',
       'the holders are being changed, which makes a new data key as well',
-      { hint: 'finish or cancel that ceremony first: holdfast coordinator ceremonies' },
+      { hint: 'finish or cancel that ceremony first: holdfast coordinator status' },
     )
   }
   if (header?.holders !== undefined) {
@@ -179,7 +179,7 @@ async function wayRow({ store }: Coordinator, id: string): Promise<Selectable<Wa
     .executeTakeFirst()
   if (row !== undefined) return row
   throw coordinatorFault('coordinator.way_unknown', `there is no way ${id}`, {
-    hint: 'holdfast coordinator ways',
+    hint: 'holdfast coordinator ways list',
   })
 }
 

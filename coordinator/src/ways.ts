@@ -118,7 +118,7 @@ export async function removeWay(work: Work, id: string): Promise<void> {
     .execute()
   if (!ways.some((way) => way.id === id)) {
     throw coordinatorFault('coordinator.way_unknown', `there is no way ${id}`, {
-      hint: 'holdfast coordinator ways',
+      hint: 'holdfast coordinator ways list',
     })
   }
   if (!ways.some((way) => way.id !== id && way.state === 'active' && way.proven_at !== null)) {

@@ -163,6 +163,6 @@ function failed(name: string, cause: unknown): Error {
   return linkFault(
     'link.wireguard_failed',
     `the tunnel ${name} cannot be set up: ${messageOf(cause)}`,
-    { cause, hint: 'holdfast doctor' },
+    { cause, hint: 'check with: ip link; wg show' },
   )
 }
