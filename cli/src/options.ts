@@ -23,6 +23,12 @@ export const holderOptions: readonly OptionSpec[] = [
   },
 ]
 
+const timeoutOption: OptionSpec = {
+  flags: '--timeout <SECONDS>',
+  says: 'how long one pin may take, in seconds',
+  default: '10',
+}
+
 /** Options of every command that opens a sealed secret. */
 export const openingOptions: readonly OptionSpec[] = [
   ...holderOptions,
@@ -31,7 +37,7 @@ export const openingOptions: readonly OptionSpec[] = [
     says: 'the passphrase of a passphrase pin; - is standard input',
     completes: 'file',
   },
-  { flags: '--timeout <SECONDS>', says: 'how long one pin may take, in seconds', default: '10' },
+  timeoutOption,
 ]
 
 /** `PIN CONFIG` as clevis takes them. */
@@ -91,7 +97,7 @@ export const bindingOptions: readonly OptionSpec[] = [
     says: 'the passphrase of a passphrase pin; - is standard input',
     completes: 'file',
   },
-  { flags: '--timeout <SECONDS>', says: 'how long one pin may take, in seconds', default: '10' },
+  timeoutOption,
 ]
 
 /** The header backup that follows each change. */
