@@ -16,6 +16,7 @@ import {
 import { type Bench, bind, makeBench, makeHolders, passphrase } from './header-fixture.ts'
 import { headerRecord } from './header-record.ts'
 import { destroyStaleBackups, keepBackups, staleBackups } from './header-stale.ts'
+import { altered } from './lab.ts'
 
 let bench: Bench
 let count = 0
@@ -102,7 +103,7 @@ test('altered, missing and foreign files are listed as broken and never opened',
   const plain = path.replace('.jwe', '.json')
   const [sealed, facts] = [await readFile(path, 'utf8'), await readFile(plain, 'utf8')]
 
-  await writeFile(path, `${sealed.slice(0, -1)}A`)
+  await writeFile(path, altered(sealed))
   await assert.rejects(readBackup(path), { code: 'vault.backup_malformed' })
   await writeFile(path, sealed)
 

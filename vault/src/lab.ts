@@ -107,6 +107,15 @@ export async function clevis(
 }
 
 /** SHA-256 of a file or device, in hex. */
+/**
+ * The same JWE with one character changed. Not the last one: its low bits say nothing, so another
+ * character there can be the same bytes.
+ */
+export function altered(jwe: string): string {
+  const at = jwe.trimEnd().length - 2
+  return `${jwe.slice(0, at)}${jwe[at] === 'A' ? 'B' : 'A'}${jwe.slice(at + 1)}`
+}
+
 export async function digest(path: string): Promise<string> {
   const { stdout } = await run('sha256sum', [path])
   return stdout.toString('utf8').slice(0, 64)
