@@ -7,7 +7,11 @@ import { fileURLToPath } from 'node:url'
 const checkout = new URL('../../', import.meta.url)
 const bundle = new URL('cli/dist/holdfast.mjs', checkout)
 const source = new URL('cli/src/main.ts', checkout)
-const parts = ['base', 'crypto', 'seal', 'keyserver', 'vault', 'drills', 'cli']
+// Every workspace that the bundle may hold; the test beside it compares them with package.json.
+const parts = [
+  ...['base', 'crypto', 'seal', 'protocol', 'keyserver', 'vault'],
+  ...['link', 'agent', 'coordinator', 'drills', 'cli'],
+]
 
 function modified(url) {
   return statSync(url, { throwIfNoEntry: false })?.mtimeMs
