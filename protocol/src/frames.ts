@@ -41,6 +41,16 @@ export const nodeReportSchema = z.strictObject({
     .boolean()
     .describe('true when device-mapper holds the vault open; otherwise it was only proven'),
   network: z.enum(['kernel-wireguard', 'wireguard-go', 'mutual-tls']),
+  networkReason: z.string().max(500).optional().describe('why there is no tunnel'),
+  keys: z
+    .enum(['tpm', 'file'])
+    .optional()
+    .describe("where the node's own private keys are: sealed by its TPM, or in a file"),
+  held: z
+    .string()
+    .max(300)
+    .optional()
+    .describe('why the node stays locked until an operator opens it'),
   services: z.record(nameSchema, z.enum(['running', 'failed', 'stopped', 'refused'])),
   incidents: z.array(z.string().max(300)).max(32),
   lastErrors: z.array(z.string().max(500)).max(8),
