@@ -34,7 +34,7 @@ export const nodePhases = [
 ] as const
 export type NodePhase = (typeof nodePhases)[number]
 
-/** What a node can be told to do. There is no shell. */
+/** What a node can be told to do. There is no shell. Freezing is told to its guardians instead. */
 export const commandKinds = [
   'status',
   'services',
@@ -44,7 +44,6 @@ export const commandKinds = [
   'rehearse',
   'rekey',
   'unlock',
-  'freeze',
   'leave',
   'reset',
   'panic',
