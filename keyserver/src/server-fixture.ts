@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseJsonObject, run, startProgram } from '@holdfast/base'
 import { createLog } from '@holdfast/base/log'
+import { listenAsTangd } from '@holdfast/base/tangd-fixture'
 import { type CurveName, generateEcKey, jwkOf, pointOf } from '@holdfast/crypto'
 
 // What the tests of this part share: scratch directories, real tangd, raw HTTP.
@@ -31,12 +32,7 @@ export interface Served extends AsyncDisposable {
 
 /** The real tangd of the distribution, executed per connection as its systemd socket does. */
 export async function startTangd(directory: string): Promise<Served> {
-  const listen = 'TCP4-LISTEN:0,bind=127.0.0.1,fork,reuseaddr,backlog=512'
-  const command = `exec socat -d -d ${listen} 'EXEC:"tangd ${directory}"' 2>&1`
-  const { running, line } = await startProgram('bash', ['-c', command], (text) =>
-    text.includes('listening on'),
-  )
-  const port = Number(/:(\d+)$/.exec(line)?.[1])
+  const { running, port } = await listenAsTangd(directory)
   return { port, pid: running.pid, lines: [], [Symbol.asyncDispose]: () => stop(running) }
 }
 

@@ -1,14 +1,8 @@
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import {
-  parseJson,
-  type RunningProgram,
-  type RunOptions,
-  run,
-  Secret,
-  startProgram,
-} from '@holdfast/base'
+import { parseJson, type RunningProgram, type RunOptions, run, Secret } from '@holdfast/base'
+import { listenAsTangd } from '@holdfast/base/tangd-fixture'
 import { type AnyJwk, thumbprint, verifyAdvertisement } from '@holdfast/crypto'
 import { createPins, type Pins, type Policy, parsePolicy } from '@holdfast/seal'
 import { format, type VolumeRef } from './cryptsetup.ts'
@@ -106,7 +100,6 @@ export async function clevis(
   return { code: result.code, text: result.stdout.toString('utf8'), stderr: result.stderr }
 }
 
-/** SHA-256 of a file or device, in hex. */
 /**
  * The same JWE with one character changed. Not the last one: its low bits say nothing, so another
  * character there can be the same bytes.
@@ -116,6 +109,7 @@ export function altered(jwe: string): string {
   return `${jwe.slice(0, at)}${jwe[at] === 'A' ? 'B' : 'A'}${jwe.slice(at + 1)}`
 }
 
+/** SHA-256 of a file or device, in hex. */
 export async function digest(path: string): Promise<string> {
   const { stdout } = await run('sha256sum', [path])
   return stdout.toString('utf8').slice(0, 64)
@@ -153,12 +147,9 @@ class RunningTang implements Tang {
   }
 
   async start(): Promise<void> {
-    const command = `exec socat -d -d TCP4-LISTEN:${this.#port},bind=127.0.0.1,fork,reuseaddr EXEC:"/usr/libexec/tangd ${this.directory}" 2>&1`
-    const { running, line } = await startProgram('bash', ['-c', command], (text) =>
-      text.includes('listening on'),
-    )
+    const { running, port } = await listenAsTangd(this.directory, this.#port)
     this.#running = running
-    this.#port = Number(line.split(':').at(-1))
+    this.#port = port
   }
 
   async stop(): Promise<void> {

@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { parseJsonObject, type RunningProgram, run, startProgram } from '@holdfast/base'
+import { parseJsonObject, run } from '@holdfast/base'
+import { listenAsTangd } from '@holdfast/base/tangd-fixture'
 import {
   type CurveName,
   curveOf,
@@ -53,7 +54,7 @@ export async function startTangd(options: TangdOptions = {}): Promise<Tangd> {
     await writeKey(directory, generateEcKey(signing), 'signing')
     await writeKey(directory, generateEcKey(exchange), 'exchange')
   }
-  let listening = await listen(directory, 0)
+  let listening = await listenAsTangd(directory)
   const { port } = listening
   const url = `http://127.0.0.1:${port}`
   const keys = () => readKeys(directory)
@@ -77,24 +78,13 @@ export async function startTangd(options: TangdOptions = {}): Promise<Tangd> {
     },
     stop: async () => await listening.running[Symbol.asyncDispose](),
     start: async () => {
-      listening = await listen(directory, port)
+      listening = await listenAsTangd(directory, port)
     },
     [Symbol.asyncDispose]: async () => {
       await listening.running[Symbol.asyncDispose]()
       await rm(home, { recursive: true, force: true })
     },
   }
-}
-
-async function listen(
-  directory: string,
-  port: number,
-): Promise<{ running: RunningProgram; port: number }> {
-  const address = `TCP4-LISTEN:${port},bind=127.0.0.1,fork,reuseaddr`
-  const command = `exec socat -d -d ${address} EXEC:"/usr/libexec/tangd ${directory}" 2>&1`
-  const said = /listening on .*:(\d+)$/
-  const { running, line } = await startProgram('bash', ['-c', command], (text) => said.test(text))
-  return { running, port: Number(said.exec(line)?.[1]) }
 }
 
 async function readKeys(directory: string): Promise<EcPrivateJwk[]> {
