@@ -6,8 +6,8 @@ import {
   type Secret,
   writeDurable,
 } from '@holdfast/base'
+import { ApiClient, shownIdentity } from '@holdfast/link/api-client'
 import { type Role, userRoutes } from '@holdfast/protocol'
-import { ApiClient, shownIdentity } from './api-client.ts'
 import type { Context } from './command.ts'
 import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'

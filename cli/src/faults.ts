@@ -20,7 +20,6 @@ export const cliFault = faults({
   'cli.interrupted': 'unavailable',
   'cli.no_terminal': 'refused',
   'cli.output_failed': 'unavailable',
-  'cli.reply_malformed': 'invalid',
   'cli.share_malformed': 'invalid',
   'cli.usage': 'usage',
   'cli.volume_unknown': 'absent',

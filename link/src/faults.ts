@@ -3,6 +3,7 @@ import { faults } from '@holdfast/base'
 /** Every fault code of this part. */
 export const linkFault = faults({
   'link.address_invalid': 'invalid',
+  'link.answer_malformed': 'invalid',
   'link.certificate_invalid': 'integrity',
   'link.code_malformed': 'usage',
   'link.document_invalid': 'integrity',

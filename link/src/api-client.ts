@@ -1,9 +1,10 @@
 import type { Agent } from 'node:https'
 import { Fault, type FaultKind, isFault, isObject, parseJson } from '@holdfast/base'
-import { exchange, pinnedTls } from '@holdfast/link'
 import { type AnyRoute, errorSchema } from '@holdfast/protocol'
 import type { z } from 'zod'
-import { cliFault } from './faults.ts'
+import { exchange } from './exchange.ts'
+import { linkFault } from './faults.ts'
+import { pinnedTls } from './tls.ts'
 
 // The coordinator's API as functions: routes, inputs and outputs are those of the protocol. The
 // connection goes to the pinned identity and to no other; names and certificate authorities do not
@@ -51,7 +52,7 @@ export class ApiClient implements Disposable {
 
   /**
    * Calls a route.
-   * @throws Fault link.unreachable, link.identity_mismatch, cli.reply_malformed, and every fault of the
+   * @throws Fault link.unreachable, link.identity_mismatch, link.answer_malformed, and every fault of the
    *   coordinator
    */
   async call<R extends AnyRoute>(
@@ -156,8 +157,8 @@ function faultOf(content: unknown, status: number, target: string): Fault {
 
 function malformed(target: string, reason: string, cause?: unknown): Fault {
   const { host } = URL.parse(target) ?? { host: target }
-  return cliFault('cli.reply_malformed', `${host} cannot be understood: ${reason}`, {
+  return linkFault('link.answer_malformed', `${host} cannot be understood: ${reason}`, {
     ...(cause === undefined ? {} : { cause }),
-    hint: 'is it a coordinator, and of a version that fits this command?',
+    hint: 'is it a coordinator, and of a version that fits?',
   })
 }
