@@ -15,6 +15,8 @@ function options() {
       port: { type: 'string', default: '0' },
       instance: { type: 'string', default: `${process.pid}` },
       'postgresql-file': { type: 'string' },
+      /** As `holdfast coordinator serve` has it: sqlite, or a file with PostgreSQL's addresses. */
+      store: { type: 'string', default: 'sqlite' },
       origin: { type: 'string', multiple: true, default: [] },
       refresh: { type: 'string', default: '2000' },
       rate: { type: 'string' },
@@ -41,7 +43,7 @@ async function main(): Promise<void> {
   await runService(
     {
       directory,
-      store: await locateStore(directory, values['postgresql-file'] ?? 'sqlite'),
+      store: await locateStore(directory, values['postgresql-file'] ?? values.store),
       host,
       port: Number(values.port),
       instance,

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { systemClock } from '@holdfast/base'
 import { recordAlone, verifyAudit } from './audit.ts'
-import { type Postgres, startPostgres } from './postgres-fixture.ts'
+import { type Postgres, startPostgres } from './local-postgresql.ts'
 import { isDuplicate, openStore, type Store, type StoreLocation } from './store.ts'
 
 // One suite, both engines: what the queries rely on is proven for each, on the real thing.

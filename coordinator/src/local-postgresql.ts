@@ -4,7 +4,7 @@ import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { programMissing, run } from '@holdfast/base'
 
-// A real PostgreSQL 15 of its own for a test: a cluster in a temporary directory on a free port.
+// A real PostgreSQL 15 of its own for a test or a drill: a cluster in a temporary directory on a free port.
 // initdb refuses to run as root, so everything runs as Debian's user `postgres` then.
 
 const programs = '/usr/lib/postgresql/15/bin'
