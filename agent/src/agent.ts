@@ -2,6 +2,7 @@ import { type Clock, ensureDirectory, messageOf, systemClock } from '@holdfast/b
 import type { SessionState } from '@holdfast/link'
 import type { NodeReport } from '@holdfast/protocol/frames'
 import { createPins, type Pins } from '@holdfast/seal'
+import { handlersOf } from './command-table.ts'
 import { Commands } from './commands.ts'
 import { serveEnrolment } from './enrolment.ts'
 import type { LifeEffect, LifeEvent } from './life.ts'
@@ -101,12 +102,18 @@ class RunningAgent implements Agent {
     })
     this.#commands = new Commands({
       directory: path,
-      exchange: keys.exchange,
-      report: () => this.report(),
-      rehearse: () => this.#rehearse(),
-      unlock: (passphrase) => this.#push(passphrase),
-      tell: (event) => this.#runner.tell(event),
-      ending: () => this.#ending(),
+      handlers: handlersOf({
+        vault: this.#vault,
+        exchange: keys.exchange,
+        report: () => this.report(),
+        rehearse: () => this.#rehearse(),
+        unlock: (passphrase) => this.#push(passphrase),
+        tell: (event) => this.#runner.tell(event),
+        ending: () => this.#ending(),
+      }),
+      deliver: async (frame) => await (await this.#membership)?.deliver(frame),
+      send: async (frame) => await (await this.#membership)?.send(frame),
+      signal: this.#signal,
     })
   }
 
@@ -124,6 +131,7 @@ class RunningAgent implements Agent {
     this.#joinIfEnrolled(this.state)
     await this.#membership
     await this.#runner.tell({ kind: 'started', open: await this.#vault.isMapped() })
+    await this.#commands.resume()
   }
 
   async report(): Promise<NodeReport> {
@@ -145,6 +153,7 @@ class RunningAgent implements Agent {
 
   async #end(): Promise<void> {
     this.#stop.abort()
+    await this.#commands[Symbol.asyncDispose]()
     await this.#runner[Symbol.asyncDispose]()
     await (await this.#membership?.catch(() => undefined))?.[Symbol.asyncDispose]()
     await this.#directory[Symbol.asyncDispose]()

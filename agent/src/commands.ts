@@ -1,32 +1,42 @@
-import { createPublicKey, diffieHellman, type KeyObject } from 'node:crypto'
 import { join } from 'node:path'
-import { DurableRecord, isFault, messageOf, Secret } from '@holdfast/base'
-import { decryptJwe, deriveContentKey, parseEcPublicJwk, parseJwe } from '@holdfast/crypto'
+import { DurableRecord, isFault, messageOf } from '@holdfast/base'
 import type { CommandFrame } from '@holdfast/link'
-import type { AgentFrame, NodeReport } from '@holdfast/protocol/frames'
+import type { CommandKind } from '@holdfast/protocol'
+import { commandArguments, parseArguments } from '@holdfast/protocol/commands'
+import type { AgentFrame } from '@holdfast/protocol/frames'
 import { z } from 'zod'
+import type { Call, CommandHandler, CommandHandlers } from './command-handler.ts'
 import { agentFault } from './faults.ts'
-import type { LifeEvent } from './life.ts'
 
-// What a node does when it is told to. A command may come twice and is acted on once: its result is
-// written down before it is sent, and sent again when the command comes again.
+// What a node does when it is told to. A command may come twice and is acted on once: it is written
+// down before it begins, and its result before it is sent. A node that was stopped in the middle
+// finishes the command after its start, or answers that it was interrupted; none is lost.
 
 export type CommandResult = Extract<AgentFrame, { kind: 'result' }>
 
 export interface CommandDeps {
   directory: string
-  exchange: KeyObject
-  report: () => Promise<NodeReport>
-  rehearse: () => Promise<Record<string, unknown>>
-  /** Tries a pushed passphrase. @throws Fault vault.passphrase_wrong */
-  unlock: (passphrase: Secret) => Promise<void>
-  tell: (event: LifeEvent) => Promise<boolean>
-  /** The command that is ending this node's life, if one is. */
-  ending: () => string | undefined
+  handlers: CommandHandlers
+  /** Kept over reconnections; resolves when a coordinator has it. */
+  deliver: (frame: AgentFrame) => Promise<void>
+  /** Sent now or not at all. */
+  send: (frame: AgentFrame) => Promise<void>
+  signal: AbortSignal
 }
+
+const kinds = Object.keys(commandArguments) as [CommandKind, ...CommandKind[]] // its keys
+
+const begunSchema = z.strictObject({
+  id: z.string(),
+  command: z.enum(kinds),
+  by: z.string(),
+  arguments: z.record(z.string(), z.unknown()),
+})
+type Begun = z.infer<typeof begunSchema>
 
 const recordSchema = z.strictObject({
   v: z.literal(1),
+  begun: z.array(begunSchema).default([]),
   results: z.array(
     z.strictObject({
       kind: z.literal('result'),
@@ -38,105 +48,192 @@ const recordSchema = z.strictObject({
     }),
   ),
 })
+type Recorded = z.infer<typeof recordSchema>
+
 /** Finished commands that are remembered; the coordinator does not repeat older ones. */
 const mostResults = 200
 
-const unlockSchema = z.object({ sealed: z.string().max(20_000) })
-
-export class Commands {
+export class Commands implements AsyncDisposable {
   readonly #deps: CommandDeps
-  readonly #record: DurableRecord<z.infer<typeof recordSchema>>
+  readonly #record: DurableRecord<Recorded>
+  readonly #stop = new AbortController()
+  readonly #signal: AbortSignal
+  readonly #running = new Map<string, Promise<void>>()
+  readonly #lanes = new Map<string, Promise<unknown>>()
+  #away = new AbortController()
+  #writing: Promise<unknown> = Promise.resolve()
 
   constructor(deps: CommandDeps) {
     this.#deps = deps
+    this.#signal = AbortSignal.any([deps.signal, this.#stop.signal])
+    this.#away.abort()
     this.#record = new DurableRecord(join(deps.directory, 'commands.json'), (value) =>
       recordSchema.parse(value),
     )
   }
 
-  /** Carries a checked command out; undefined when its result comes later, from `finish`. */
-  async carryOut(frame: CommandFrame): Promise<CommandResult | undefined> {
-    const done = (await this.#results()).find(({ command }) => command === frame.id)
-    if (done !== undefined) return done as CommandResult // written by this class
-    try {
-      const data = await this.#act(frame)
-      if (data === undefined) return undefined
-      return await this.finish({ kind: 'result', command: frame.id, ok: true, data })
-    } catch (error) {
-      const code = isFault(error) ? error.code : 'agent.internal'
-      const message = messageOf(error).slice(0, 2000)
-      return await this.finish({ kind: 'result', command: frame.id, ok: false, code, message })
+  /** Goes on with what a stop of the agent has interrupted, or says that it was. */
+  async resume(): Promise<void> {
+    for (const begun of (await this.#read()).begun) {
+      if (this.#running.has(begun.id)) continue
+      if (this.#handler(begun.command)?.restart === 'again') this.#begin(begun, true)
+      else this.#send(await this.finish(interrupted(begun)))
     }
   }
 
-  /** Writes a result down. */
+  /** Takes a checked command in; its result is delivered when it is there. */
+  async take({ id, command, by, arguments: given }: CommandFrame): Promise<void> {
+    if (this.#running.has(id)) return
+    const { results, begun } = await this.#read()
+    const done = results.find((result) => result.command === id)
+    if (done !== undefined) return this.#send(done as CommandResult) // written by this class
+    if (this.#running.has(id) || begun.some((each) => each.id === id)) return
+    const handler = this.#handler(command)
+    const kept = handler?.restart === 'again' ? given : {}
+    if (handler !== undefined && handler.restart !== 'unrecorded')
+      await this.#change((record) => ({
+        ...record,
+        begun: [...record.begun, { id, command, by, arguments: kept }],
+      }))
+    this.#begin({ id, command, by, arguments: given }, false)
+  }
+
+  /** Writes a result down and ends its command. */
   async finish(result: CommandResult): Promise<CommandResult> {
-    const results = await this.#results()
-    if (!results.some(({ command }) => command === result.command))
-      await this.#record.write({ v: 1, results: [...results, result].slice(-mostResults) })
+    await this.#change(({ begun, results, ...record }) => ({
+      ...record,
+      begun: begun.filter(({ id }) => id !== result.command),
+      results: results.some(({ command }) => command === result.command)
+        ? results
+        : [...results, result].slice(-mostResults),
+    }))
     return result
   }
 
-  async #results() {
-    return (await this.#record.read())?.results ?? []
+  /** Whether a coordinator listens: output is only made for somebody. */
+  connected(open: boolean): void {
+    if (!open) this.#away.abort()
+    else if (this.#away.signal.aborted) this.#away = new AbortController()
   }
 
-  async #act(frame: CommandFrame): Promise<Record<string, unknown> | undefined> {
-    const { report, rehearse } = this.#deps
-    switch (frame.command) {
-      case 'status':
-        return { report: await report() }
-      case 'rehearse':
-        return await rehearse()
-      case 'unlock':
-        await this.#unlock(frame)
-        return { report: await report() }
-      case 'leave':
-      case 'reset':
-        await this.#begin(frame)
-        return undefined
-      default:
-        throw agentFault('agent.command_unknown', `this agent does not know ${frame.command}`)
-    }
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort()
+    await Promise.allSettled(this.#running.values())
+    await this.#writing.catch(() => undefined)
   }
 
-  /** Ends begin here and are answered when they are over. */
-  async #begin({ id, command }: CommandFrame): Promise<void> {
-    const { tell, ending } = this.#deps
-    if (ending() === id) return
-    const kind = command === 'leave' ? 'leave' : 'wipe'
-    if (await tell({ kind, command: id })) return
-    throw agentFault('agent.command_refused', `${command} cannot begin in this phase`)
+  #handler<Kind extends CommandKind>(kind: Kind): CommandHandlers[Kind] {
+    return this.#deps.handlers[kind]
   }
 
-  async #unlock(frame: CommandFrame): Promise<void> {
-    const { sealed } = unlockSchema.parse(frame.arguments)
-    using passphrase = openPush(sealed, this.#deps.exchange)
+  #begin<Kind extends CommandKind>(begun: Begun & { command: Kind }, again: boolean): void {
+    const lane = this.#handler(begun.command)?.lane
+    const before = lane === undefined ? undefined : this.#lanes.get(lane)
+    const running = (before ?? Promise.resolve())
+      .then(() => this.#carryOut(begun, again))
+      .catch((error: unknown) => this.#unrecordable(begun.id, error))
+      .finally(() => this.#running.delete(begun.id))
+    this.#running.set(begun.id, running)
+    if (lane !== undefined) this.#lanes.set(lane, running)
+  }
+
+  async #carryOut<Kind extends CommandKind>(
+    begun: Begun & { command: Kind },
+    again: boolean,
+  ): Promise<void> {
+    if (this.#signal.aborted) return
+    const handler: CommandHandler<Kind> | undefined = this.#handler(begun.command)
+    const result = await this.#resultOf(handler, begun, again)
+    if (result === undefined) return
+    const recorded = handler !== undefined && handler.restart !== 'unrecorded'
+    this.#send(recorded ? await this.finish(result) : result)
+  }
+
+  /** The result; none when it comes later, or when the agent stops before there is one. */
+  async #resultOf<Kind extends CommandKind>(
+    handler: CommandHandler<Kind> | undefined,
+    begun: Begun & { command: Kind },
+    again: boolean,
+  ): Promise<CommandResult | undefined> {
+    const { id, command, by } = begun
     try {
-      await this.#deps.unlock(passphrase)
+      if (handler === undefined)
+        throw agentFault('agent.command_unknown', `this agent does not know ${command}`)
+      const given = parseArguments(command, begun.arguments)
+      const data = await handler.run({ ...this.#call(id), by, given, again })
+      return data === undefined ? undefined : { kind: 'result', command: id, ok: true, data }
     } catch (error) {
-      if (isFault(error, 'vault.passphrase_wrong')) await this.#deps.tell({ kind: 'wrong_key' })
-      throw error
+      return this.#signal.aborted ? undefined : failed(id, error)
     }
+  }
+
+  #call(id: string): Pick<Call<CommandKind>, 'id' | 'signal' | 'progress' | 'output'> {
+    return {
+      id,
+      signal: this.#signal,
+      progress: (text, done, of) => {
+        const counted = done === undefined || of === undefined ? {} : { done, of }
+        const frame = {
+          kind: 'progress',
+          command: id,
+          text: text.slice(0, 500),
+          ...counted,
+        } as const
+        this.#deps.send(frame).catch(() => undefined) // nobody listens
+      },
+      output: (text) => this.#output({ kind: 'output', command: id, text }),
+    }
+  }
+
+  async #output(frame: AgentFrame & { kind: 'output' }): Promise<void> {
+    const away = this.#away.signal
+    const gone = () => agentFault('agent.not_connected', 'the session ended before the output did')
+    if (away.aborted) throw gone()
+    const { promise, reject } = Promise.withResolvers<never>()
+    const leave = () => reject(gone())
+    away.addEventListener('abort', leave, { once: true })
+    try {
+      await Promise.race([this.#deps.deliver(frame), promise])
+    } finally {
+      away.removeEventListener('abort', leave)
+    }
+  }
+
+  /** The disk does not take the result: it is told all the same, as something that failed. */
+  #unrecordable(id: string, error: unknown): void {
+    this.#send(failed(id, error))
+  }
+
+  /** Does not wait for the acknowledgement, which may take as long as the network is down. */
+  #send(result: CommandResult): void {
+    this.#deps.deliver(result).catch(() => undefined) // the session has ended; it is asked for again
+  }
+
+  async #read(): Promise<Recorded> {
+    return (await this.#record.read()) ?? { v: 1, begun: [], results: [] }
+  }
+
+  /** Changes of the record one after another. */
+  async #change(change: (record: Recorded) => Recorded): Promise<void> {
+    const writing = this.#writing
+      .catch(() => undefined)
+      .then(async () => await this.#record.write(change(await this.#read())))
+    this.#writing = writing
+    await writing
   }
 }
 
-/**
- * Opens a passphrase that was sealed for this node's exchange key (ECDH-ES, A256GCM).
- * @throws Fault agent.key_malformed
- */
-export function openPush(sealed: string, exchange: KeyObject): Secret {
-  try {
-    const jwe = parseJwe(sealed)
-    const { kty, crv, x, y } = parseEcPublicJwk(jwe.header.epk, 'epk')
-    const publicKey = createPublicKey({ key: { kty, crv, x, y }, format: 'jwk' })
-    using shared = Secret.take(diffieHellman({ privateKey: exchange, publicKey }))
-    using key = deriveContentKey(shared, jwe.header)
-    return decryptJwe(jwe, key)
-  } catch (cause) {
-    throw agentFault('agent.key_malformed', 'the pushed key is not sealed for this node', {
-      cause: isFault(cause) ? cause.message : 'it cannot be read',
-      hint: "seal it for the exchange key on the node's card",
-    })
-  }
+function failed(command: string, error: unknown): CommandResult {
+  const message = messageOf(error).slice(0, 2000)
+  return { kind: 'result', command, ok: false, code: codeOf(error), message }
+}
+
+function codeOf(error: unknown): string {
+  if (isFault(error)) return error.code
+  return error instanceof z.ZodError ? 'agent.request_malformed' : 'agent.internal'
+}
+
+function interrupted({ id, command }: Begun): CommandResult {
+  const text = `the agent was stopped in the middle of ${command}; order it again`
+  return failed(id, agentFault('agent.command_interrupted', text))
 }

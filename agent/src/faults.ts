@@ -2,6 +2,7 @@ import { faults } from '@holdfast/base'
 
 /** Every fault code of this part. */
 export const agentFault = faults({
+  'agent.command_interrupted': 'unavailable',
   'agent.command_refused': 'refused',
   'agent.command_unknown': 'usage',
   'agent.document_foreign': 'integrity',

@@ -155,7 +155,7 @@ export class Membership implements AsyncDisposable {
   }
 
   #connect(): AgentSession {
-    const { keys, enrolment, clock, signal, onSession } = this.#deps
+    const { keys, enrolment, clock, signal, commands, onSession } = this.#deps
     const own = { key: keys.identity, certificate: enrolment.certificate }
     return connectSession({
       urls: enrolment.coordinators,
@@ -164,6 +164,7 @@ export class Membership implements AsyncDisposable {
       onFrame: (frame) => this.#receive(frame),
       onState: (state) => {
         if (state.kind === 'open') void this.#welcomed(state.welcome)
+        commands.connected(state.kind === 'open')
         onSession?.(state)
       },
       clock,
@@ -246,8 +247,7 @@ export class Membership implements AsyncDisposable {
     const { keys, enrolment, commands } = this.#deps
     const to = { cluster: enrolment.cluster, node: keys.node }
     checkCommand(createPublicKey(enrolment.commandKey), to, frame)
-    const result = await commands.carryOut(frame)
-    if (result !== undefined) this.#later(result)
+    await commands.take(frame)
   }
 
   async #ward({ action, ward, identity, epoch, id }: Frame<'ward'>): Promise<void> {

@@ -12,7 +12,9 @@ import {
   listVault,
   luksType,
   preparePanic,
+  type RecoveryWay,
   readUuid,
+  recoveryWays,
   rehearseVault,
   resumePanic,
   resumeVault,
@@ -21,6 +23,7 @@ import {
   unlockVault,
   type VaultDeps,
   type VaultListing,
+  vaultFault,
 } from '@holdfast/vault'
 import { z } from 'zod'
 import type { LifeEvent } from './life.ts'
@@ -228,6 +231,16 @@ export class NodeVault {
 
   async list(): Promise<VaultListing> {
     return await listVault(this.#deps, this.#volume)
+  }
+
+  /** The holders' ways in; none while there is no readable header. */
+  async recoveryWays(): Promise<RecoveryWay[]> {
+    try {
+      return await recoveryWays(this.#deps, this.#volume)
+    } catch (error) {
+      if (isFault(error) && error.code in vaultFault.codes) return []
+      throw error
+    }
   }
 
   /** Bytes of the device. */

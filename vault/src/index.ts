@@ -12,7 +12,14 @@ export {
 export { vaultFault } from './faults.ts'
 export { type FleetEvent, type FleetRekey, type FleetResult, rekeyFleet } from './fleet.ts'
 export * from './header-index.ts'
-export { type ListedSlot, listVault, type Standing, type VaultListing } from './list.ts'
+export {
+  type ListedSlot,
+  listVault,
+  type RecoveryWay,
+  recoveryWays,
+  type Standing,
+  type VaultListing,
+} from './list.ts'
 export { type Maintained, maintainVault, resumeVault, type Settled } from './maintain.ts'
 export * from './offline.ts'
 export { passVault } from './pass.ts'

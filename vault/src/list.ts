@@ -2,7 +2,7 @@ import type { JsonObject } from '@holdfast/base'
 import { formatPolicy, type Inspection } from '@holdfast/seal'
 import { readInventory } from './apply.ts'
 import type { VolumeRef } from './cryptsetup.ts'
-import type { Orphan, Slot, SlotOwner, Space } from './inventory.ts'
+import { bindingsOf, type Orphan, type Slot, type SlotOwner, type Space } from './inventory.ts'
 import { journalOf } from './journal.ts'
 import { type Standing, standingOf } from './standing.ts'
 import { isSame, openVault, type Proof, readProofs, readRecord, type VaultDeps } from './state.ts'
@@ -71,6 +71,24 @@ export async function listVault(deps: VaultDeps, volume: VolumeRef): Promise<Vau
     standing: standingOf(inventory, proofs),
     ...(entry === undefined ? {} : { unfinished: entry.operation }),
   }
+}
+
+/** A way in through holders, whose sealed secret stands in the header for everybody to read. */
+export interface RecoveryWay {
+  keyslot: number
+  label: string
+  /** A compact JWE of the passphrase. */
+  sealed: string
+}
+
+/** The holders' ways into a volume, to be opened by them somewhere else. Asks nobody. */
+export async function recoveryWays(deps: VaultDeps, volume: VolumeRef): Promise<RecoveryWay[]> {
+  const inventory = await readInventory(await openVault(deps, volume))
+  return bindingsOf(inventory, ['recovery']).map(({ keyslot, mark, jwe }) => ({
+    keyslot,
+    label: mark?.label ?? '',
+    sealed: jwe,
+  }))
 }
 
 /** The line that `clevis luks list` prints for a binding; it contains no space but the two. */

@@ -1,0 +1,33 @@
+import type { KeyObject } from 'node:crypto'
+import type { Secret } from '@holdfast/base'
+import type { NodeReport } from '@holdfast/protocol/frames'
+import type { CommandHandlers } from './command-handler.ts'
+import { leaveHandler, resetHandler } from './commands-end.ts'
+import { rehearseHandler, statusHandler } from './commands-status.ts'
+import { unlockHandler } from './commands-unlock.ts'
+import type { LifeEvent } from './life.ts'
+import type { NodeVault } from './node-vault.ts'
+
+/** What handlers may use of the agent. */
+export interface HandlerDeps {
+  vault: NodeVault
+  exchange: KeyObject
+  report: () => Promise<NodeReport>
+  rehearse: () => Promise<Record<string, unknown>>
+  /** Tries a pushed passphrase. @throws Fault vault.passphrase_wrong */
+  unlock: (passphrase: Secret) => Promise<void>
+  tell: (event: LifeEvent) => Promise<boolean>
+  /** The command that is ending this node's life, if one is. */
+  ending: () => string | undefined
+}
+
+/** Every command that this agent knows. */
+export function handlersOf(deps: HandlerDeps): CommandHandlers {
+  return {
+    status: statusHandler(deps),
+    rehearse: rehearseHandler(deps),
+    unlock: unlockHandler(deps),
+    leave: leaveHandler(deps),
+    reset: resetHandler(deps),
+  }
+}
