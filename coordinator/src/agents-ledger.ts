@@ -72,10 +72,15 @@ export class AgentLedger {
         })
         told.splice(0, part.length)
       }
-      const signer = changes.length === 0 ? undefined : await this.#options.signer()
       while (changes.length > 0) {
         const part = changes.slice(0, batch)
-        await this.#options.store.write((work) => this.#writeChanges(work, part, signer))
+        const moved = await this.#movedGuardians(part)
+        // Reading the key is written down and takes a commit, so only who signs something asks for it.
+        const signer = moved.size === 0 ? undefined : await this.#options.signer()
+        await this.#options.store.write(async (work) => {
+          await this.#writeChanges(work, part)
+          if (signer !== undefined) await publishPeers(work, signer.key, signer.cluster, moved)
+        })
         changes.splice(0, part.length)
       }
     } finally {
@@ -90,13 +95,8 @@ export class AgentLedger {
     this.#told.set(id, { ...each, ...newer, output: each.output + (newer?.output ?? '') })
   }
 
-  async #writeChanges(
-    work: Work,
-    part: readonly [string, Change][],
-    signer: { key: KeyObject; cluster: string } | undefined,
-  ): Promise<void> {
+  async #writeChanges(work: Work, part: readonly [string, Change][]): Promise<void> {
     const { instance, isHeld, clock } = this.#options
-    const moved = await this.#movedGuardians(work, part)
     for (const [node, { report, phase, witnessed }] of part) {
       const columns = {
         ...(report === undefined ? {} : reportColumns(report)),
@@ -112,14 +112,12 @@ export class AgentLedger {
       const gone = work.updateTable('nodes').set({ instance: null }).where('node', '=', node)
       await gone.where('instance', '=', instance).execute()
     }
-    if (signer !== undefined && moved.size > 0)
-      await publishPeers(work, signer.key, signer.cluster, moved)
   }
 
   /** Everybody whose list of peers changes because somebody's guardians have. */
-  async #movedGuardians(work: Work, part: readonly [string, Change][]): Promise<Set<string>> {
+  async #movedGuardians(part: readonly [string, Change][]): Promise<Set<string>> {
     const reports = new Map(part.map(([node, { report }]) => [node, report]))
-    const rows = await work
+    const rows = await this.#options.store.read
       .selectFrom('nodes')
       .select(['node', 'guardians'])
       .where('node', 'in', [...reports.keys()])

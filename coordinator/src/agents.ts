@@ -315,9 +315,12 @@ export class Agents implements AsyncDisposable {
   async #sendCommands(node: string): Promise<void> {
     const { coordinator } = this.#options
     const held = this.#held.get(node)
-    const signer = held === undefined ? undefined : await this.signer()
-    if (held === undefined || signer === undefined) return
-    for (const row of await openCommands(coordinator.store.read, this.#now, [node])) {
+    if (held === undefined) return
+    const rows = await openCommands(coordinator.store.read, this.#now, [node])
+    // Reading the key is written down and takes a commit: most nodes that come have nothing to do.
+    const signer = rows.some(({ id }) => !held.sent.has(id)) ? await this.signer() : undefined
+    if (signer === undefined) return
+    for (const row of rows) {
       if (held.sent.has(row.id)) continue
       held.sent.add(row.id)
       const frame = frameOf(row, signer.key, { cluster: signer.cluster, node })

@@ -1,4 +1,4 @@
-import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { type Dialect, SqliteAdapter, type SqliteDatabase, SqliteDialect } from 'kysely'
 
 // kysely over Node's own SQLite. Two traps are closed here: an object in first position is read as
@@ -30,12 +30,13 @@ export function sqliteDialect(path: string): Dialect {
   const open = (): SqliteDatabase => {
     const database = new DatabaseSync(path, { timeout: 5_000 })
     for (const setting of settings) database.exec(setting)
+    const prepared = new PreparedStatements(database)
     return {
       close: () => database.close(),
       prepare: (sql) => {
-        const statement = database.prepare(sql)
+        const { statement, reader } = prepared.get(sql)
         return {
-          reader: statement.columns().length > 0,
+          reader,
           all: (parameters) => statement.all({}, ...checked(parameters)),
           run: (parameters) => statement.run({}, ...checked(parameters)),
           iterate: (parameters) => statement.iterate({}, ...checked(parameters)),
@@ -44,6 +45,31 @@ export function sqliteDialect(path: string): Dialect {
     }
   }
   return new NodeSqliteDialect({ database: async () => open() })
+}
+
+/** Statements that may be asked again; the texts come from this part's own queries. */
+const statementsKept = 256
+
+/** Preparing costs more than most of the queries themselves; SQLite follows schema changes by itself. */
+class PreparedStatements {
+  readonly #database: DatabaseSync
+  readonly #known = new Map<string, { statement: StatementSync; reader: boolean }>()
+
+  constructor(database: DatabaseSync) {
+    this.#database = database
+  }
+
+  get(sql: string): { statement: StatementSync; reader: boolean } {
+    const found = this.#known.get(sql)
+    if (found !== undefined) return found
+    const statement = this.#database.prepare(sql)
+    const made = { statement, reader: statement.columns().length > 0 }
+    // Lists of different lengths make different texts; the oldest text makes room.
+    const [oldest] = this.#known.size < statementsKept ? [] : this.#known.keys()
+    if (oldest !== undefined) this.#known.delete(oldest)
+    this.#known.set(sql, made)
+    return made
+  }
 }
 
 function checked(parameters: readonly unknown[]): SQLInputValue[] {

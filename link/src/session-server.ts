@@ -84,6 +84,8 @@ export function acceptSessions(options: AcceptOptions): Acceptor {
 
 class SessionAcceptor implements Acceptor {
   readonly sessions = new Map<string, Session>()
+  /** Connections that have not said who they are; the oldest first. */
+  readonly #strangers = new Set<Session>()
   readonly #options: AcceptOptions
   readonly #socketServer: WebSocketServer
   readonly #stop = new AbortController()
@@ -104,9 +106,9 @@ class SessionAcceptor implements Acceptor {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort()
     this.#options.server.off('upgrade', this.#upgrade)
-    const sessions = [...this.sessions.values()]
+    const sessions = new Set([...this.sessions.values(), ...this.#strangers])
     for (const session of sessions) session.close(1001, 'this coordinator stops')
-    await Promise.all(sessions.map((session) => session.channel.closed))
+    await Promise.all([...sessions].map((session) => session.channel.closed))
     this.#socketServer.close()
   }
 
@@ -124,8 +126,15 @@ class SessionAcceptor implements Acceptor {
     }
     const remote = request.socket.remoteAddress ?? ''
     this.#socketServer.handleUpgrade(request, socket, head, (webSocket) => {
-      new Session(webSocket, node, remote, this.#options, this).begin(this.#stop.signal)
+      const session = new Session(webSocket, node, remote, this.#options, this)
+      this.#strangers.add(session)
+      session.begin()
     })
+  }
+
+  /** The session has said hello, or it has ended before. */
+  greeted(session: Session): void {
+    this.#strangers.delete(session)
   }
 
   /** Lets the session in unless another live one has the same identity. */
@@ -149,17 +158,21 @@ class SessionAcceptor implements Acceptor {
     if (this.sessions.get(session.node) === session) this.sessions.delete(session.node)
   }
 
-  /** Ends sessions that are silent; one timer for all of them. */
+  /** Ends sessions that are silent; one timer for all of them, because there are thousands. */
   async #sweep(): Promise<void> {
     const { clock, heartbeatSeconds } = this.#options
     const interval = heartbeatSeconds * 1000
     const { signal } = this.#stop
     for (;;) {
-      await clock.sleep(interval, signal).catch(() => undefined)
+      await clock.sleep(Math.min(interval, helloWithin / 4), signal).catch(() => undefined)
       if (signal.aborted) return
-      const limit = clock.now() - 3 * interval
+      const now = clock.now()
+      for (const session of this.#strangers) {
+        if (now - session.openedAt < helloWithin) break // the rest came later
+        session.close(4408, 'no hello came')
+      }
       for (const session of this.sessions.values())
-        if (session.heardAt < limit) session.close(4408, 'no heartbeat came')
+        if (session.heardAt < now - 3 * interval) session.close(4408, 'no heartbeat came')
     }
   }
 }
@@ -177,7 +190,6 @@ class Session implements CoordinatorSession {
   readonly #options: AcceptOptions
   readonly #acceptor: SessionAcceptor
   readonly #outbox = new Outbox<CoordinatorFrame>(outboxLimit)
-  readonly #greeted = new AbortController()
   #admitted = false
 
   constructor(
@@ -204,15 +216,10 @@ class Session implements CoordinatorSession {
     return this.channel.heardAt
   }
 
-  /** Waits for the hello, then for the end. */
-  begin(stop: AbortSignal): void {
-    const late = AbortSignal.any([stop, this.#greeted.signal])
-    this.#options.clock.sleep(helloWithin, late).then(
-      () => this.close(4408, 'no hello came'),
-      () => undefined,
-    )
+  /** Waits for the end. */
+  begin(): void {
     void this.channel.closed.then((closed) => {
-      this.#greeted.abort()
+      this.#acceptor.greeted(this)
       this.#outbox.fail(sessionClosed())
       this.#acceptor.leave(this)
       if (this.#admitted) this.#options.onClose(this, closed)
@@ -253,7 +260,7 @@ class Session implements CoordinatorSession {
   }
 
   async #greet(hello: Hello): Promise<void> {
-    this.#greeted.abort()
+    this.#acceptor.greeted(this)
     if (this.#admitted) return this.close(4400, 'a second hello')
     if (hello.node !== this.node) return this.close(4403, 'the hello names another node')
     if (!(await this.#acceptor.enter(this)))
