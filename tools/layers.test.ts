@@ -63,6 +63,7 @@ const testSupport = [
   'coordinator/src/crash-fixture.ts',
   'coordinator/src/postgres-fixture.ts',
   'coordinator/src/process-fixture.ts',
+  'drills/src/drill-claims.ts',
   'keyserver/src/server-fixture.ts',
   'seal/src/lab.ts',
   'vault/src/crash-child.ts',

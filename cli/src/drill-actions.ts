@@ -50,6 +50,11 @@ async function runOne(name: string, input: Input, context: Context): Promise<Dri
       program: process.execPath,
       args: [settings.program, 'keyserver', 'serve', '--json'],
     },
+    coordinator: {
+      program: process.execPath,
+      args: [settings.program, 'coordinator', 'serve', '--json'],
+    },
+    agent: { program: process.execPath, args: [settings.program, 'agent', '--json'] },
     signal,
     timeout: (input.count('timeout', 1, 86_400) ?? 120) * 1000,
     ...(live ? { onEvent: (evidence) => streams.err(`  ${eventLine(evidence)}`) } : {}),

@@ -1,4 +1,5 @@
 import { backupPassphrase } from './backup-passphrase.ts'
+import { ceremonyDrills } from './ceremony-catalogue.ts'
 import type { Drill, DrillContext, DrillResult } from './drill.ts'
 import { enrolDegraded, enrolOffline } from './enrolment.ts'
 import { fiveRegions } from './five-regions.ts'
@@ -14,8 +15,8 @@ import { sharedSetLost, sharedSetMemberKilled } from './shared-set.ts'
 import { technicianRemoteSite } from './technician.ts'
 import { unplannedOutage } from './unplanned-outage.ts'
 
-/** Every disaster that can be executed, in the order of the guide. */
-export const drills: readonly Drill[] = [
+/** What happens to disks, key servers and machines, in the order of the guide. */
+export const disasters: readonly Drill[] = [
   nodeStolen,
   plannedOutage,
   unplannedOutage,
@@ -32,6 +33,9 @@ export const drills: readonly Drill[] = [
   headerDestroyed,
   panicLevels,
 ]
+
+/** Every drill that can be executed, in the order of the guide. */
+export const drills: readonly Drill[] = [...disasters, ...ceremonyDrills]
 
 /** Runs one drill by name. @throws Fault drills.unknown */
 export async function runDrill(name: string, context: DrillContext): Promise<DrillResult> {

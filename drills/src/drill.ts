@@ -15,6 +15,8 @@ export interface Stage {
   /** An empty directory of its own, removed afterwards. */
   readonly directory: string
   readonly command: Command
+  readonly coordinator: Command
+  readonly agent: Command
   readonly timeline: Timeline
   /** Aborted when the drill's time is up. */
   readonly signal: AbortSignal
@@ -34,7 +36,12 @@ export interface DrillResult {
 export interface DrillContext {
   /** Where scratch directories are made. */
   directory: string
+  /** Runs a key server, see fleet.ts. */
   command: Command
+  /** Runs a coordinator, see coordinator-process.ts. */
+  coordinator: Command
+  /** Runs an agent, see fleet-node.ts. */
+  agent: Command
   /** Called as things happen. */
   onEvent?: (evidence: Evidence) => void
   signal?: AbortSignal

@@ -1,21 +1,8 @@
-import assert from 'node:assert/strict'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
-import { fileURLToPath } from 'node:url'
-import { drills, runDrill } from './catalogue.ts'
-import type { DrillResult } from './drill.ts'
-
-// The drills are the acceptance tests: every disaster of the guide, for real.
-
-const keyserver = fileURLToPath(import.meta.resolve('@holdfast/keyserver')).replace(
-  /index\.ts$/,
-  'main.ts',
-)
+import { disasters } from './catalogue.ts'
+import { type Claims, proveDrills } from './drill-claims.ts'
 
 /** What a drill must have claimed, and found to be so, for its name to be deserved. */
-const claims: Readonly<Record<string, readonly string[]>> = {
+const claims: Claims = {
   'node-stolen': ['the stolen disk no longer opens', 'old keys are destroyed'],
   'planned-outage': ['the old passphrase is dead', 'the node opens by itself'],
   'unplanned-outage': ['the owner types the passphrase meanwhile', 'the node opens by itself'],
@@ -45,39 +32,4 @@ const claims: Readonly<Record<string, readonly string[]>> = {
   ],
 }
 
-describe('disasters, executed for real', () => {
-  let directory = ''
-  before(async () => {
-    directory = await mkdtemp(join(tmpdir(), 'drills-'))
-  })
-  after(() => rm(directory, { recursive: true }))
-
-  it('has a claim for every drill and a drill for every claim', () => {
-    assert.deepEqual(drills.map(({ name }) => name).sort(), Object.keys(claims).sort())
-    for (const { title, summary } of drills) assert.ok(title !== '' && summary.endsWith('.'))
-  })
-
-  for (const { name, title } of drills) {
-    it(`${name}: ${title}`, { timeout: 240_000 }, async (test) => {
-      const command = { program: process.execPath, args: [keyserver] }
-      const result = await runDrill(name, { directory, command, timeout: 200_000 })
-      test.diagnostic(
-        `${result.seconds.toFixed(1)} s, ${result.evidence.length} pieces of evidence`,
-      )
-      assert.equal(result.problem, undefined, transcript(result))
-      assert.equal(result.passed, true)
-      const proven = result.evidence.filter((one) => one.proven === true).map(({ step }) => step)
-      for (const claim of claims[name] ?? []) {
-        assert.ok(
-          proven.some((step) => step.includes(claim)),
-          `"${claim}" was not proven:\n${transcript(result)}`,
-        )
-      }
-      assert.deepEqual(await readdir(directory), [], 'the drill left files behind')
-    })
-  }
-})
-
-function transcript({ evidence, problem }: DrillResult): string {
-  return [...evidence, problem].map((one) => JSON.stringify(one)).join('\n')
-}
+proveDrills('disasters, executed for real', disasters, claims)

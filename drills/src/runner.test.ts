@@ -8,6 +8,7 @@ import type { Drill, Stage } from './drill.ts'
 import { drillNamed, perform } from './runner.ts'
 
 const command = { program: 'true', args: [] }
+const [coordinator, agent] = [command, command]
 
 function drill(run: (stage: Stage) => Promise<void>): Drill {
   return { name: 'practice', title: 'practice', summary: 'practice', run }
@@ -27,7 +28,7 @@ describe('running a drill', () => {
         timeline.note('first', { server: 1 })
         timeline.proves('second', true)
       }),
-      { directory, command, onEvent: ({ step }) => told.push(step) },
+      { directory, command, coordinator, agent, onEvent: ({ step }) => told.push(step) },
     )
     assert.equal(result.passed, true)
     assert.equal(result.problem, undefined)
@@ -44,7 +45,7 @@ describe('running a drill', () => {
   it('fails on a claim that does not hold, and keeps what was seen', async () => {
     const result = await perform(
       drill(async ({ timeline }) => timeline.proves('it opens', false, { code: 2 })),
-      { directory, command },
+      { directory, command, coordinator, agent },
     )
     assert.equal(result.passed, false)
     assert.deepEqual(result.problem, { code: 'drills.check_failed', message: 'not so: it opens' })
@@ -58,7 +59,7 @@ describe('running a drill', () => {
         drill(async ({ timeline }) => {
           await timeline.refuses('it is gone', ['base.file_absent'], action)
         }),
-        { directory, command },
+        { directory, command, coordinator, agent },
       )
       assert.equal(result.problem?.code, 'drills.not_refused')
     }
@@ -74,7 +75,7 @@ describe('running a drill', () => {
         cleanup.defer(() => void order.push('second started'))
         throw new Error('gave up')
       }),
-      { directory, command },
+      { directory, command, coordinator, agent },
     )
     assert.deepEqual(order, ['second started', 'first started'])
     assert.deepEqual(result.problem, { code: 'internal', message: 'gave up' })
@@ -92,7 +93,7 @@ describe('running a drill', () => {
             })
           }),
       ),
-      { directory, command, timeout: 50, grace: 50 },
+      { directory, command, coordinator, agent, timeout: 50, grace: 50 },
     )
     assert.equal(aborted, true)
     assert.equal(result.problem?.code, 'drills.timed_out')
@@ -110,7 +111,7 @@ describe('running a drill', () => {
         timeline.note('a server has started')
         seen.push('gone on')
       }),
-      { directory, command, signal: stop.signal },
+      { directory, command, coordinator, agent, signal: stop.signal },
     )
     assert.deepEqual(seen, ['the server is stopped'])
     assert.equal(result.problem?.code, 'drills.interrupted')

@@ -13,7 +13,7 @@ const defaultGrace = 10_000
  * directory removed, whatever happened. Never throws for a drill that fails: the result says so.
  */
 export async function perform(drill: Drill, context: DrillContext): Promise<DrillResult> {
-  const { command, timeout = defaultTimeout, grace = defaultGrace } = context
+  const { command, coordinator, agent, timeout = defaultTimeout, grace = defaultGrace } = context
   const began = systemClock.now()
   const deadline = new AbortController()
   const timer = setTimeout(() => deadline.abort(lateBy(drill, timeout)), timeout)
@@ -28,7 +28,8 @@ export async function perform(drill: Drill, context: DrillContext): Promise<Dril
   try {
     await using cleanup = new AsyncDisposableStack()
     cleanup.defer(() => rm(directory, { recursive: true, force: true }))
-    await noLonger(drill.run({ directory, command, timeline, signal, cleanup }), signal, grace)
+    const stage = { directory, command, coordinator, agent, timeline, signal, cleanup }
+    await noLonger(drill.run(stage), signal, grace)
   } catch (error) {
     failure = signal.aborted ? reasonOf(drill, deadline.signal) : error
   } finally {

@@ -17,6 +17,8 @@ export interface ApiPlace {
   identity: string
   /** Shown with every request. */
   token?: string
+  /** The address of this machine to connect from; default the system's choice. */
+  from?: string
 }
 
 export interface ApiInput<R extends AnyRoute> {
@@ -46,7 +48,8 @@ export class ApiClient implements Disposable {
 
   constructor(place: ApiPlace, signal?: AbortSignal) {
     this.place = place
-    this.#tls = pinnedTls(place.identity)
+    const { identity, from } = place
+    this.#tls = pinnedTls(identity, from === undefined ? {} : { from })
     this.#signal = signal
   }
 

@@ -23,6 +23,8 @@ export interface PinnedTlsOptions {
   authority?: string
   /** Milliseconds until the handshake must be done. Default 10 000. */
   timeout?: number
+  /** The address of this machine to connect from; default the system's choice. */
+  from?: string
 }
 
 /**
@@ -42,7 +44,9 @@ class PinnedAgent extends Agent {
   readonly #pinned: PinnedTlsOptions
 
   constructor(identity: string, options: PinnedTlsOptions) {
-    super({ keepAlive: true, maxCachedSessions: 0 })
+    const { from } = options
+    const own = from === undefined ? {} : { localAddress: from }
+    super({ keepAlive: true, maxCachedSessions: 0, ...own })
     this.#identity = identity
     this.#pinned = options
   }

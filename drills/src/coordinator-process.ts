@@ -1,0 +1,139 @@
+import { join } from 'node:path'
+import {
+  ensureDirectory,
+  isObject,
+  parseJson,
+  type RunningProgram,
+  startProgram,
+} from '@holdfast/base'
+import { ApiClient, type ApiPlace } from '@holdfast/link/api-client'
+import { statusRoutes } from '@holdfast/protocol'
+import type { z } from 'zod'
+import type { Command } from './fleet.ts'
+
+export type CoordinatorStatus = z.output<typeof statusRoutes.status.output>
+
+export interface CoordinatorPlace {
+  /** The instance's own name. */
+  name: string
+  /** Its directory; made when absent (mode 0700). */
+  directory: string
+  /** Runs `holdfast coordinator serve --json` or the coordinator's own main file. */
+  command: Command
+  /** A file with the addresses of PostgreSQL; default SQLite in the directory. */
+  store?: string
+  /** A fixed port; otherwise the system chooses one at the first start. */
+  port?: number
+  /** `error` by default. */
+  log?: string
+}
+
+/** Milliseconds; a start may wait for a database, and this machine may be busy. */
+const readyWithin = 60_000
+
+/** One coordinator in a process of its own, started and stopped any number of times. */
+export class CoordinatorProcess implements AsyncDisposable {
+  readonly name: string
+  readonly directory: string
+  readonly #place: CoordinatorPlace
+  #port: number
+  #identity = ''
+  #running: RunningProgram | undefined
+
+  private constructor(place: CoordinatorPlace) {
+    this.name = place.name
+    this.directory = place.directory
+    this.#place = place
+    this.#port = place.port ?? 0
+  }
+
+  static async launch(place: CoordinatorPlace): Promise<CoordinatorProcess> {
+    await ensureDirectory(place.directory)
+    const coordinator = new CoordinatorProcess(place)
+    await coordinator.start()
+    return coordinator
+  }
+
+  /** The same after a restart. */
+  get url(): string {
+    return `https://127.0.0.1:${this.#port}`
+  }
+
+  /** What clients pin, as it showed at its last start. */
+  get identity(): string {
+    return this.#identity
+  }
+
+  get pid(): number | undefined {
+    return this.#running?.pid
+  }
+
+  async start(): Promise<void> {
+    if (this.#running !== undefined) return
+    const { program, args } = this.#place.command
+    const { running, line } = await startProgram(
+      program,
+      [...args, ...this.#arguments()],
+      (text) => readyLine(text) !== undefined,
+      { readyWithin },
+    )
+    const ready = readyLine(line)
+    if (ready === undefined) throw new Error('a line that was ready is ready') // checked just before
+    this.#port = ready.port
+    this.#identity = ready.identity
+    this.#running = running
+    void running.ended.then(() => {
+      if (this.#running === running) this.#running = undefined
+    })
+  }
+
+  /** SIGTERM, and waits for its end. */
+  async stop(): Promise<void> {
+    const running = this.#running
+    this.#running = undefined
+    await running?.[Symbol.asyncDispose]()
+  }
+
+  /** SIGKILL: what a power cut does to a process. */
+  async kill(): Promise<void> {
+    const running = this.#running
+    this.#running = undefined
+    running?.kill('SIGKILL')
+    await running?.ended
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+  }
+
+  /** A client that accepts this identity only; the caller disposes of it. */
+  client(options: Omit<Partial<ApiPlace>, 'url'> = {}): ApiClient {
+    return new ApiClient({ url: this.url, identity: this.#identity, ...options })
+  }
+
+  async status(): Promise<CoordinatorStatus> {
+    using client = this.client()
+    return await client.call(statusRoutes.status)
+  }
+
+  /** Where the one-time token of a coordinator that nobody owns lies. */
+  get claimToken(): string {
+    return join(this.directory, 'claim-token')
+  }
+
+  #arguments(): string[] {
+    const { name, directory, store = 'sqlite', log = 'error' } = this.#place
+    return [
+      ...['--directory', directory, '--port', `${this.#port}`, '--instance', name],
+      ...['--store', store, '--log', log],
+    ]
+  }
+}
+
+function readyLine(line: string): { port: number; identity: string } | undefined {
+  if (!line.startsWith('{')) return undefined
+  const value = parseJson(line, 'what the coordinator printed')
+  if (!isObject(value)) return undefined
+  const { port, identity } = value
+  return typeof port === 'number' && typeof identity === 'string' ? { port, identity } : undefined
+}
