@@ -1,4 +1,10 @@
 export { drills, runDrill } from './catalogue.ts'
+export {
+  ControlPlane,
+  type ControlPlaneOptions,
+  type NodeView,
+  startControlPlane,
+} from './control-plane.ts'
 export type { Drill, DrillContext, DrillResult } from './drill.ts'
 export * from './exposure.ts'
 export {
@@ -10,5 +16,6 @@ export {
 } from './exposure-apply.ts'
 export { drillsFault } from './faults.ts'
 export type * from './fleet.ts'
+export { FleetNode, type NodeEvent } from './fleet-node.ts'
 export { startLocalFleet } from './local-fleet.ts'
 export type { Evidence } from './timeline.ts'

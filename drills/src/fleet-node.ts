@@ -1,0 +1,214 @@
+import { randomInt } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdir, open, readdir, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { isObject, parseJson, type RunningProgram, startProgram, systemClock } from '@holdfast/base'
+import { drillsFault } from './faults.ts'
+import type { Command } from './fleet.ts'
+
+// A node of the local fleet: the real agent in a process of its own, with a directory, a disk that is
+// a sparse file, and a directory in memory that does not survive a power cut.
+
+export interface NodePlace {
+  name: string
+  /** Everything that lasts: `node/` is the agent's directory, `disk.img` its disk. */
+  home: string
+  /** On a tmpfs; lost when the power is cut. */
+  memory: string
+  /** Runs the agent; `agent/src/main.ts` does. */
+  command: Command
+  /** Bytes of the disk. Default 32 MiB, sparse. */
+  diskSize?: number
+}
+
+/** An event that the agent wrote to standard error. */
+export interface NodeEvent {
+  kind: string
+  [member: string]: unknown
+}
+
+const defaultDisk = 32 * 1024 * 1024
+const eventsKept = 500
+
+export class FleetNode implements AsyncDisposable {
+  readonly name: string
+  readonly device: string
+  readonly directory: string
+  readonly memory: string
+  readonly peerPort: number
+  readonly #place: NodePlace
+  readonly #wireguardPort: number
+  readonly #events: NodeEvent[] = []
+  #node = ''
+  #running: RunningProgram | undefined
+  #starting: Promise<void> | undefined
+
+  private constructor(place: NodePlace, peerPort: number, wireguardPort: number) {
+    this.name = place.name
+    this.device = join(place.home, 'disk.img')
+    this.directory = join(place.home, 'node')
+    this.memory = place.memory
+    this.peerPort = peerPort
+    this.#place = place
+    this.#wireguardPort = wireguardPort
+  }
+
+  /** Makes its directories (0700) and its blank disk, and starts it. */
+  static async launch(place: NodePlace): Promise<FleetNode> {
+    await mkdir(place.home, { recursive: true, mode: 0o700 })
+    const node = new FleetNode(place, await freePort(), await freePort())
+    const disk = await open(node.device, 'wx', 0o600)
+    try {
+      await disk.truncate(place.diskSize ?? defaultDisk)
+    } finally {
+      await disk.close()
+    }
+    await node.start()
+    return node
+  }
+
+  /** The node's id: SHA-256 of its public identity key. */
+  get node(): string {
+    return this.#node
+  }
+
+  /** The process now; undefined while it is not running. */
+  get pid(): number | undefined {
+    return this.#running?.pid
+  }
+
+  /** What it said since its last start, the oldest first. */
+  get events(): readonly NodeEvent[] {
+    return this.#events
+  }
+
+  /** The phase that it was last heard to be in. */
+  get phase(): string | undefined {
+    return textOf(this.#last('phase')?.phase)
+  }
+
+  start(): Promise<void> {
+    this.#starting ??= this.#start().finally(() => {
+      this.#starting = undefined
+    })
+    return this.#starting
+  }
+
+  async #start(): Promise<void> {
+    if (this.#running !== undefined) return
+    await mkdir(this.memory, { recursive: true, mode: 0o700 })
+    this.#events.length = 0
+    const { program, args } = this.#place.command
+    const { running, line } = await startProgram(
+      program,
+      [...args, ...this.#arguments()],
+      (text) => text.includes('"ready"'),
+      { onLine: (text) => this.#heard(text), readyWithin: 60_000 },
+    )
+    const ready = parseJson(line, 'what the agent printed')
+    this.#node = isObject(ready) ? (textOf(ready.node) ?? '') : ''
+    this.#running = running
+    void running.ended.then(() => {
+      if (this.#running === running) this.#running = undefined
+    })
+  }
+
+  /** Asks the agent to end (SIGTERM) and waits for that; the machine keeps its memory. */
+  async stop(): Promise<void> {
+    const running = this.#running
+    this.#running = undefined
+    await running?.[Symbol.asyncDispose]()
+  }
+
+  /** Ends the agent at once (SIGKILL); the machine keeps its memory. */
+  async kill(): Promise<void> {
+    const running = this.#running
+    this.#running = undefined
+    running?.kill('SIGKILL')
+    await running?.ended
+  }
+
+  /** Ends the agent at once and empties what was only in memory. */
+  async cutPower(): Promise<void> {
+    await this.kill()
+    for (const name of await readdir(this.memory)) {
+      await rm(join(this.memory, name), { recursive: true, force: true })
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+    await rm(this.memory, { recursive: true, force: true })
+  }
+
+  /** Where it can be enrolled, and the code on its console. @throws Fault drills.timed_out */
+  async console(signal?: AbortSignal): Promise<{ address: string; code: string }> {
+    return await this.until(
+      'shows its code',
+      () => {
+        const port = this.#last('enrolment_port')?.port
+        const code = textOf(this.#last('code')?.code)
+        if (typeof port !== 'number' || code === undefined) return undefined
+        return { address: `127.0.0.1:${port}`, code }
+      },
+      signal,
+    )
+  }
+
+  /** Waits until something is so. @throws Fault drills.timed_out with the last events */
+  async until<T>(what: string, look: () => T | undefined, signal?: AbortSignal): Promise<T> {
+    const deadline = performance.now() + 60_000
+    while (performance.now() < deadline) {
+      signal?.throwIfAborted()
+      const found = look()
+      if (found !== undefined) return found
+      await systemClock.sleep(20)
+    }
+    const last = this.#events.slice(-5).map((event) => JSON.stringify(event))
+    throw drillsFault('drills.timed_out', `${this.name} ${what}: not in time; ${last.join(' ')}`)
+  }
+
+  #last(kind: string): NodeEvent | undefined {
+    return this.#events.findLast((event) => event.kind === kind)
+  }
+
+  #heard(line: string): void {
+    const value = line.startsWith('{') ? parseJson(line, 'an event') : { text: line }
+    if (!isObject(value)) return
+    this.#events.push({ ...value, kind: textOf(value.kind) ?? 'said' })
+    if (this.#events.length > eventsKept) this.#events.shift()
+  }
+
+  #arguments(): string[] {
+    return [
+      ...['--directory', this.directory, '--runtime', this.memory, '--device', this.device],
+      ...['--host', '127.0.0.1', '--enrolment-port', '0'],
+      ...['--peer-port', `${this.peerPort}`, '--wireguard-port', `${this.#wireguardPort}`],
+    ]
+  }
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined
+}
+
+/**
+ * A port that nobody uses, below those that systems give to outgoing connections: it is still free
+ * when the node comes back after a power cut.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const server = createServer()
+    try {
+      server.listen(randomInt(12_000, 32_000), '127.0.0.1')
+      await once(server, 'listening')
+      const address = server.address()
+      if (isObject(address) && typeof address.port === 'number') return address.port
+    } catch {
+      // Somebody has it; another number is tried.
+    } finally {
+      server.close()
+    }
+  }
+}
