@@ -61,7 +61,6 @@ const testSupport = [
   'coordinator/src/api-client-fixture.ts',
   'coordinator/src/coordinator-fixture.ts',
   'coordinator/src/crash-fixture.ts',
-  'coordinator/src/postgres-fixture.ts',
   'coordinator/src/process-fixture.ts',
   'drills/src/drill-claims.ts',
   'keyserver/src/server-fixture.ts',
@@ -213,8 +212,10 @@ test('the product holds nothing that only tests use', () => {
     }
   }
   for (const part of order) {
-    for (const name of ['index.ts', 'main.ts', 'log.ts']) {
-      if (tracked.includes(`${part}/src/${name}`)) visit(`${part}/src/${name}`)
+    const { exports = {} } = manifest(part)
+    const surfaces = typeof exports === 'string' ? [exports] : Object.values(exports)
+    for (const name of [...surfaces, 'src/index.ts', 'src/main.ts']) {
+      if (tracked.includes(join(part, name))) visit(join(part, name))
     }
   }
   const unreached = product.filter(
