@@ -37,7 +37,10 @@ export async function backupAction(input: Input, context: Context): Promise<Outc
       hint: 'name holders to seal the backup to: --policy FILE',
     })
   }
-  const backup = await backupHeader(deps, volume, policy, context.signal)
+  const backup = await backupHeader(deps, volume, policy, {
+    signal: context.signal,
+    reencrypted: input.flag('reencrypted'),
+  })
   const { generation, keyslots, length } = backup.facts
   const what = `generation ${generation}, ${keyslots.length} keyslots, ${size(length)}`
   return { json: backup, text: `sealed the header (${what}) to ${backup.path}` }

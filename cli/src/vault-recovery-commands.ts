@@ -42,9 +42,16 @@ const headerCommand: CommandSpec = {
           says: 'policy to seal it under; default the holders of the recovery slot',
           completes: 'file',
         },
+        {
+          flags: '--reencrypted',
+          says: 'the data was encrypted anew: remember its new volume key instead of refusing it',
+        },
       ],
       examples: [{ says: 'seal it to the holders', run: 'holdfast vault header backup /dev/sdb1' }],
-      exits: { integrity: 'the header is damaged', refused: 'there are no holders to seal it to' },
+      exits: {
+        integrity: 'the header is damaged, or another volume is in its place',
+        refused: 'there are no holders to seal it to',
+      },
       related: ['vault header restore', 'vault header list'],
       load: async () => (await header()).backupAction,
     },

@@ -44,6 +44,7 @@ export const vaultFault = faults({
   'vault.token_untrusted': 'refused',
   'vault.unchanged': 'refused',
   'vault.unfinished_change': 'busy',
+  'vault.volume_replaced': 'integrity',
   'vault.wipe_unfinished': 'busy',
   'vault.write_failed': 'unavailable',
 })

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { copyFile, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { Secret } from '@holdfast/base'
+import { run, Secret } from '@holdfast/base'
 import { parsePolicy, seal } from '@holdfast/seal'
 import { killSlot, readUuid, testPassphrase, type VolumeRef } from './cryptsetup.ts'
 import { readHeaderImage } from './header.ts'
@@ -17,6 +17,7 @@ import { type Bench, bind, makeBench, makeHolders, passphrase } from './header-f
 import { headerRecord } from './header-record.ts'
 import { destroyStaleBackups, keepBackups, staleBackups } from './header-stale.ts'
 import { altered } from './lab.ts'
+import { unlockVault } from './unlock.ts'
 
 let bench: Bench
 let count = 0
@@ -117,6 +118,25 @@ test('altered, missing and foreign files are listed as broken and never opened',
   const { backups, broken } = await listBackups(bench.state, uuid)
   assert.deepEqual([backups.length, broken.length], [0, 1])
   assert.equal((await staleBackups(deps, volume)).length, 1)
+})
+
+test('another volume under the same uuid is neither opened nor remembered, unless on purpose', async () => {
+  const { volume, uuid } = await freshVolume()
+  const [deps, { policy }] = [bench.deps(), bench.holders]
+  await backupHeader(deps, volume, policy)
+  assert.equal((await unlockVault(deps, volume)).keyslot, 2)
+
+  const theirs = await bench.volume(`theirs-${count}`)
+  await run('cryptsetup', ['luksUUID', '--batch-mode', '--uuid', uuid, theirs.device])
+  await bind(theirs, deps.pins, parsePolicy('null', {}), 2, 'automatic')
+  const replaced = { code: 'vault.volume_replaced' }
+  await assert.rejects(unlockVault(deps, theirs), replaced)
+  await assert.rejects(backupHeader(deps, theirs, policy), replaced)
+  assert.equal((await unlockVault(deps, volume)).keyslot, 2)
+
+  await backupHeader(deps, theirs, policy, { reencrypted: true })
+  assert.equal((await unlockVault(deps, theirs)).keyslot, 2)
+  await assert.rejects(unlockVault(deps, volume), replaced)
 })
 
 test('plain facts that differ from the sealed ones are found when it is opened', async () => {

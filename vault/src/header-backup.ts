@@ -17,7 +17,7 @@ import type { VolumeRef } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
 import { type HeaderImage, readHeaderImage } from './header.ts'
 import { digestOf, pack, type Unpacked, unpack } from './header-pack.ts'
-import { headerRecord, rememberHeader } from './header-record.ts'
+import { headerRecord, rememberHeader, requireSameVolumeKey } from './header-record.ts'
 import { type VaultDeps, vaultDirectory } from './state.ts'
 
 // A header backup is two files: NAME.jwe, the header sealed to the holders, and NAME.json, what it
@@ -64,35 +64,43 @@ export function backupDirectory(state: string, uuid: string): string {
   return join(vaultDirectory(state, uuid), 'headers')
 }
 
+export interface BackupOptions {
+  signal?: AbortSignal | undefined
+  /** The data was encrypted anew, so the volume key may be another one. */
+  reencrypted?: boolean
+}
+
 /**
  * Seals a backup of the header as it is now and remembers the header's state. When there already
  * is an intact one of this very header under this policy, that one is returned.
  * @param policy usually a threshold of holders
- * @throws Fault vault.backup_failed, those of `readHeaderImage` and of seal
+ * @throws Fault vault.backup_failed, vault.volume_replaced, those of `readHeaderImage` and of seal
  */
 export async function backupHeader(
   deps: VaultDeps,
   volume: VolumeRef,
   policy: Policy,
-  signal?: AbortSignal,
+  options: BackupOptions = {},
 ): Promise<HeaderBackup> {
   using header = await readHeaderImage(volume)
   const { facts, deviceSize } = header
   const state = deps.stateDirectory
   const now = (deps.clock ?? systemClock).now()
+  const seen = { volume, facts, deviceSize, now, reencrypted: options.reencrypted === true }
+  const known = await headerRecord(state, facts.uuid).read()
+  if (!seen.reencrypted) requireSameVolumeKey(known, { ...facts, device: volume.device })
   const { backups } = await listBackups(state, facts.uuid)
   const policyDigest = digestOf(Buffer.from(canonicalJson(formatPolicy(policy))))
   const same = backups.findLast((one) => one.facts.digest === facts.digest)
   if (same?.facts.policy === policyDigest) {
-    await rememberHeader(state, { volume, facts, deviceSize, now })
+    await rememberHeader(state, seen)
     return same
   }
-  const known = await headerRecord(state, facts.uuid).read()
   const last = Math.max(known?.generation ?? 0, ...backups.map((one) => one.facts.generation))
   const described = describe(header, last + 1, policyDigest, now)
-  const sealed = await sealHeader(deps.pins, policy, header, described, signal)
+  const sealed = await sealHeader(deps.pins, policy, header, described, options.signal)
   const backup = await storeBackup(state, described, sealed)
-  await rememberHeader(state, { volume, facts, deviceSize, now, generation: last + 1 })
+  await rememberHeader(state, { ...seen, generation: last + 1 })
   return backup
 }
 

@@ -30,7 +30,10 @@ export interface HeaderFacts {
   /** First byte of encrypted data on the data device; 0 when the header is detached. */
   dataOffset: number
   keyslots: readonly KeyslotIdentity[]
-  /** Fingerprint of the volume key's digests: the same data cannot have two. '' when there is none. */
+  /**
+   * SHA-256, in hex, of the volume key's digests: the same data cannot have two, and nobody can make
+   * a key that has another's. '' when there is none.
+   */
   volumeKey: string
   /** SHA-256, in hex, over uuid, seqid, keyslots with salts, tokens, digests and segments. */
   digest: string
@@ -149,12 +152,13 @@ function identities(json: JsonObject): KeyslotIdentity[] {
 }
 
 /** From the salt and value of each digest, without its list of keyslots, which changes. */
-function volumeKeyOf(json: JsonObject): string {
+export function volumeKeyOf(json: JsonObject): string {
   const digests = isObject(json.digests) ? Object.entries(json.digests) : []
   if (digests.length === 0) return ''
-  return fingerprint(
-    digests.map(([id, digest]) => (isObject(digest) ? [id, digest.salt, digest.digest] : [id])),
+  const values = digests.map(([id, digest]) =>
+    isObject(digest) ? [id, digest.salt, digest.digest] : [id],
   )
+  return createHash('sha256').update(canonicalJson(values)).digest('hex')
 }
 
 /** Short enough to type, long enough never to collide by accident. */

@@ -2,6 +2,7 @@ import { join, resolve } from 'node:path'
 import { DurableRecord, ensureDirectory, listDirectory } from '@holdfast/base'
 import { z } from 'zod'
 import type { VolumeRef } from './cryptsetup.ts'
+import { vaultFault } from './faults.ts'
 import type { HeaderFacts } from './header-format.ts'
 import { vaultDirectory } from './state.ts'
 
@@ -55,6 +56,8 @@ export interface Observation {
   generation?: number
   /** Milliseconds since 1970. */
   now: number
+  /** The volume key is another one, on purpose: the data was encrypted anew. */
+  reencrypted?: boolean
 }
 
 /** Bytes that a header takes up on its device, the gap before the data included. */
@@ -62,16 +65,40 @@ export function areaOf(facts: Pick<HeaderFacts, 'length' | 'dataOffset'>): numbe
   return Math.max(facts.length, facts.dataOffset)
 }
 
-/** Remembers the header's state now, keeping the generation from going down. */
+/**
+ * Refuses a volume whose key is not the one remembered: a whole volume of somebody else's, put in the
+ * place of ours under its uuid, must not be opened and filled with our data.
+ * @throws Fault vault.volume_replaced
+ */
+export function requireSameVolumeKey(
+  known: Pick<HeaderRecord, 'volumeKey'> | undefined,
+  { uuid, device, volumeKey }: { uuid: string; device: string; volumeKey: string },
+): void {
+  if (known === undefined || known.volumeKey === '' || known.volumeKey === volumeKey) return
+  throw vaultFault(
+    'vault.volume_replaced',
+    `${device} carries the uuid ${uuid} but has another volume key than before`,
+    {
+      hint: `if you encrypted it anew: holdfast vault header backup --reencrypted ${device}; if not, somebody replaced the volume`,
+    },
+  )
+}
+
+/**
+ * Remembers the header's state now, keeping the generation from going down.
+ * @throws Fault vault.volume_replaced
+ */
 export async function rememberHeader(state: string, seen: Observation): Promise<HeaderRecord> {
   const { facts, volume } = seen
   await ensureDirectory(vaultDirectory(state, facts.uuid))
   const record = headerRecord(state, facts.uuid)
   const known = await record.read()
+  const { device } = volume
+  if (seen.reencrypted !== true) requireSameVolumeKey(known, { ...facts, device })
   const next: HeaderRecord = {
     v: 1,
     uuid: facts.uuid,
-    device: resolve(volume.device),
+    device: resolve(device),
     ...(volume.header === undefined ? {} : { header: resolve(volume.header) }),
     generation: Math.max(seen.generation ?? 0, known?.generation ?? 0),
     seqid: facts.seqid,

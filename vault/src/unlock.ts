@@ -2,6 +2,9 @@ import type { Secret } from '@holdfast/base'
 import { readInventory } from './apply.ts'
 import { hasDeviceMapper, openMapping, type VolumeRef } from './cryptsetup.ts'
 import { vaultFault } from './faults.ts'
+import { volumeKeyOf } from './header-format.ts'
+import { headerRecord, requireSameVolumeKey } from './header-record.ts'
+import type { Inventory } from './inventory.ts'
 import { openVault, type Vault, type VaultDeps } from './state.ts'
 import { openAnyWay, type WayOptions } from './ways.ts'
 
@@ -26,7 +29,7 @@ export interface Unlocked {
 /**
  * Opens a volume by whichever binding answers first, and maps it where the kernel can. Elsewhere
  * the passphrase is proven at the real keyslot and the result says that nothing was mapped.
- * @throws Fault vault.no_way_in, vault.slot_unbound, vault.not_luks ...
+ * @throws Fault vault.no_way_in, vault.slot_unbound, vault.not_luks, vault.volume_replaced ...
  */
 export async function unlockVault(
   deps: VaultDeps,
@@ -34,9 +37,21 @@ export async function unlockVault(
   options: UnlockOptions = {},
 ): Promise<Unlocked> {
   const vault = await openVault(deps, volume)
-  const way = await openAnyWay(vault, await readInventory(vault), options)
+  const inventory = await readInventory(vault)
+  await requireKnown(deps, vault, inventory)
+  const way = await openAnyWay(vault, inventory, options)
   using passphrase = way.passphrase
   return await mapOrTest(vault, passphrase, way, options)
+}
+
+async function requireKnown(
+  { stateDirectory }: VaultDeps,
+  { uuid, volume }: Vault,
+  { metadata }: Inventory,
+): Promise<void> {
+  const known = await headerRecord(stateDirectory, uuid).read()
+  const volumeKey = volumeKeyOf(metadata.json)
+  requireSameVolumeKey(known, { uuid, device: volume.device, volumeKey })
 }
 
 /** Maps the volume with a passphrase that has been proven, where that is possible and wanted. */
