@@ -1,9 +1,8 @@
-import { appendFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { isFault } from '@holdfast/base'
 import { enrolmentPort, tunnelPort } from '@holdfast/link'
-import { type AgentEvent, type AgentOptions, startAgent } from './agent.ts'
 import { peerPort } from './guardian-server.ts'
+import { runAgent } from './process.ts'
 
 // The agent as a process. One line of JSON on standard output when it runs; one per event on standard
 // error. With --console the enrolment code goes to that terminal alone, as text.
@@ -30,7 +29,7 @@ async function main(): Promise<void> {
   const values = given()
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
-  const options: AgentOptions = {
+  const options = {
     directory: values.directory,
     runtimeDirectory: values.runtime,
     device: values.device,
@@ -38,24 +37,17 @@ async function main(): Promise<void> {
     enrolmentPort: Number(values['enrolment-port']),
     peerPort: Number(values['peer-port']),
     wireguardPort: Number(values['wireguard-port']),
-    onEvent: (event) => show(event, values.console),
   }
-  await using agent = await startAgent(options, stop.signal)
-  process.stdout.write(`${JSON.stringify({ ready: true, node: agent.node, pid: process.pid })}\n`)
-  await new Promise<void>((resolve) => {
-    stop.signal.addEventListener('abort', () => resolve(), { once: true })
-    if (stop.signal.aborted) resolve()
-  })
-}
-
-function show(event: AgentEvent, terminal: string | undefined): void {
-  if (event.kind !== 'code' || terminal === undefined) {
-    process.stderr.write(`${JSON.stringify(event)}\n`)
-    return
+  const shown = {
+    ...(values.console === undefined ? {} : { console: values.console }),
+    onReady: async (ready: object) => {
+      process.stdout.write(`${JSON.stringify(ready)}\n`)
+    },
+    write: (line: string) => {
+      process.stderr.write(line)
+    },
   }
-  appendFile(terminal, `\nenrolment code: ${event.code}\n`).catch((error: Error) => {
-    process.stderr.write(`${JSON.stringify({ kind: 'console_failed', message: error.message })}\n`)
-  })
+  await runAgent(options, shown, stop.signal)
 }
 
 try {

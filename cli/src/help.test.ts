@@ -97,7 +97,7 @@ test('help exit-codes prints every exit code', async () => {
 
 /** Commands that run until they are stopped. */
 function runsOn(run: string): boolean {
-  return /^holdfast (up|(keyserver|coordinator) serve .*)$/.test(run)
+  return /^holdfast (up|(keyserver|coordinator|agent) serve .*)$/.test(run)
 }
 
 /** Drills have tests of their own; here their command lines are only parsed. */
@@ -153,8 +153,9 @@ const preparations: readonly (readonly [RegExp, string])[] = [
 
 async function performRunning(run: string): Promise<void> {
   // The usual ports may be taken on this machine; the rest is the example as it stands.
-  const words = wordsOf(run).map((word) => (/^(7500|8443)$/.test(word) ? '0' : word))
-  const needsPort = words.includes('serve') && !words.includes('--port')
+  const words = wordsOf(run).map((word) => (/^(7500|8443|9998|9999)$/.test(word) ? '0' : word))
+  const needsPort =
+    words.includes('serve') && !words.some((word) => word.endsWith('-port') || word === '--port')
   const { running, line } = await stage.launch(needsPort ? [...words, '--port', '0'] : words)
   try {
     assert.notEqual(line, '')
