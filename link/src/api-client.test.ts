@@ -58,7 +58,7 @@ for (const [what, status, body] of [
   test(`${what} is a malformed answer`, async () => {
     await using other = await stranger(status, body)
     using client = new ApiClient({ url: other.url, identity: keyId(other.key) })
-    await assert.rejects(client.call(statusRoutes.live), { code: 'link.answer_malformed' })
+    await assert.rejects(client.call(statusRoutes.live), { code: 'link.reply_malformed' })
   })
 }
 

@@ -55,7 +55,7 @@ export class ApiClient implements Disposable {
 
   /**
    * Calls a route.
-   * @throws Fault link.unreachable, link.identity_mismatch, link.answer_malformed, and every fault of the
+   * @throws Fault link.unreachable, link.identity_mismatch, link.reply_malformed, and every fault of the
    *   coordinator
    */
   async call<R extends AnyRoute>(
@@ -160,7 +160,7 @@ function faultOf(content: unknown, status: number, target: string): Fault {
 
 function malformed(target: string, reason: string, cause?: unknown): Fault {
   const { host } = URL.parse(target) ?? { host: target }
-  return linkFault('link.answer_malformed', `${host} cannot be understood: ${reason}`, {
+  return linkFault('link.reply_malformed', `${host} cannot be understood: ${reason}`, {
     ...(cause === undefined ? {} : { cause }),
     hint: 'is it a coordinator, and of a version that fits?',
   })

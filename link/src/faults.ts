@@ -3,7 +3,6 @@ import { faults } from '@holdfast/base'
 /** Every fault code of this part. */
 export const linkFault = faults({
   'link.address_invalid': 'invalid',
-  'link.answer_malformed': 'invalid',
   'link.certificate_invalid': 'integrity',
   'link.code_malformed': 'usage',
   'link.document_invalid': 'integrity',
@@ -14,6 +13,7 @@ export const linkFault = faults({
   'link.outbox_full': 'busy',
   'link.pool_invalid': 'invalid',
   'link.reply_invalid': 'invalid',
+  'link.reply_malformed': 'invalid',
   'link.session_closed': 'unavailable',
   'link.unreachable': 'unavailable',
   'link.wireguard_failed': 'unavailable',
