@@ -54,7 +54,7 @@ async function runOne(name: string, input: Input, context: Context): Promise<Dri
       program: process.execPath,
       args: [settings.program, 'coordinator', 'serve', '--json'],
     },
-    agent: { program: process.execPath, args: [settings.program, 'agent', '--json'] },
+    agent: { program: process.execPath, args: [settings.program, 'agent', 'serve', '--json'] },
     signal,
     timeout: (input.count('timeout', 1, 86_400) ?? 120) * 1000,
     ...(live ? { onEvent: (evidence) => streams.err(`  ${eventLine(evidence)}`) } : {}),
