@@ -26,20 +26,28 @@ import { type LocalHolder, makeHolders } from './holders.ts'
 //   holders/         the holders' private keys, so that one person can play all of them
 //   nodes/NAME/      a node's directory and disk
 
-export interface ControlPlaneOptions {
+export interface ControlPlanePlace {
   directory: string
-  /** Where nodes have what is lost with the power: a tmpfs. Default /dev/shm. */
+  /**
+   * Where nodes have what is lost with the power: on a tmpfs, of this fleet alone, and removed with it.
+   * Default a new directory in /dev/shm.
+   */
   memory?: string
   /** Runs the coordinator, and the agent. */
   programs: { coordinator: Command; agent: Command }
   /** A file with the addresses of PostgreSQL; default SQLite. */
   store?: string
-  /** The holders, when they exist already; otherwise three are made. */
-  holders?: readonly LocalHolder[]
+}
+
+export interface Founding {
+  holders: readonly LocalHolder[]
   /** How many holders open the state together. Default 2. */
   holdersNeeded?: number
-  /** What differs from the manifest of `fleetManifest`. */
+  /** What differs from `fleetManifest`. */
   manifest?: Partial<ManifestInput>
+}
+
+export interface ControlPlaneOptions extends ControlPlanePlace, Partial<Founding> {
   /** Told after each step, in words. */
   onProgress?: (step: string) => void
 }
@@ -50,40 +58,32 @@ export type NodeView = z.output<typeof nodeRoutes.list.output>['nodes'][number]
 export const operator = 'admin'
 
 /**
- * Starts a coordinator, claims it, makes holders, and sets a manifest that they prove. Disposing ends
- * every process; the directory stays.
+ * Starts a coordinator, claims it, makes three holders unless some are given, and sets a manifest that
+ * they prove. Disposing ends every process; the directory stays.
  */
 export async function startControlPlane(
   options: ControlPlaneOptions,
   signal?: AbortSignal,
 ): Promise<ControlPlane> {
-  const { directory, programs, store, holdersNeeded = 2, onProgress = () => undefined } = options
-  await ensureDirectory(directory)
-  await using stack = new AsyncDisposableStack()
+  const { directory, onProgress = () => undefined } = options
   const [launched, made] = await Promise.allSettled([
-    CoordinatorProcess.launch({
-      name: 'coordinator-1',
-      directory: join(directory, 'coordinator'),
-      command: programs.coordinator,
-      ...(store === undefined ? {} : { store }),
-    }),
+    ControlPlane.launch(options),
     options.holders ?? makeHolders(join(directory, 'holders'), 3),
   ])
   if (launched.status === 'rejected') throw launched.reason
-  const coordinator = stack.use(launched.value)
-  if (made.status === 'rejected') throw made.reason
-  const holders = made.value
-  signal?.throwIfAborted()
-  onProgress(`the coordinator listens on ${coordinator.url}`)
-  const client = stack.use(await claimCoordinator(coordinator, directory))
-  onProgress(`it is claimed by ${operator}`)
-  await setManifest(client, holders, fleetManifest(holders, holdersNeeded, options.manifest))
-  onProgress(`${holdersNeeded} of ${holders.length} holders have proven the manifest's keys`)
-  signal?.throwIfAborted()
-  await ensureDirectory(options.memory ?? '/dev/shm')
-  const memory = await mkdtemp(join(options.memory ?? '/dev/shm', 'holdfast-nodes-'))
-  stack.defer(() => rm(memory, { recursive: true, force: true }))
-  return new ControlPlane({ ...options, memory, holders }, coordinator, client, stack.move())
+  const plane = launched.value
+  try {
+    if (made.status === 'rejected') throw made.reason
+    signal?.throwIfAborted()
+    onProgress(`the coordinator listens on ${plane.coordinator.url}`)
+    await plane.found({ ...options, holders: made.value })
+    signal?.throwIfAborted()
+    onProgress('it is claimed, and its holders have proven their shares')
+    return plane
+  } catch (error) {
+    await plane[Symbol.asyncDispose]()
+    throw error
+  }
 }
 
 /** What the local fleet agrees on: the operator, the holders, three guardians of which two open. */
@@ -144,25 +144,56 @@ async function setManifest(
 export class ControlPlane implements AsyncDisposable {
   readonly directory: string
   readonly coordinator: CoordinatorProcess
-  readonly holders: readonly LocalHolder[]
-  /** Calls the API with every role. */
-  readonly client: ApiClient
-  readonly #options: ControlPlaneOptions & { memory: string }
+  readonly #place: ControlPlanePlace & { memory: string }
   readonly #nodes: FleetNode[] = []
   readonly #stack: AsyncDisposableStack
+  #holders: readonly LocalHolder[] = []
+  #client: ApiClient | undefined
 
-  constructor(
-    options: ControlPlaneOptions & { memory: string; holders: readonly LocalHolder[] },
+  private constructor(
+    place: ControlPlanePlace & { memory: string },
     coordinator: CoordinatorProcess,
-    client: ApiClient,
     stack: AsyncDisposableStack,
   ) {
-    this.directory = options.directory
+    this.directory = place.directory
     this.coordinator = coordinator
-    this.holders = options.holders
-    this.client = client
-    this.#options = options
+    this.#place = place
     this.#stack = stack
+  }
+
+  /** Starts a coordinator that nobody owns yet; nodes can be started, too. */
+  static async launch(place: ControlPlanePlace): Promise<ControlPlane> {
+    const { directory, programs, store } = place
+    await ensureDirectory(directory)
+    await using stack = new AsyncDisposableStack()
+    const memory = place.memory ?? (await mkdtemp('/dev/shm/holdfast-nodes-'))
+    stack.defer(() => rm(memory, { recursive: true, force: true }))
+    const coordinator = await CoordinatorProcess.launch({
+      name: 'coordinator-1',
+      directory: join(directory, 'coordinator'),
+      command: programs.coordinator,
+      ...(store === undefined ? {} : { store }),
+    })
+    stack.use(coordinator)
+    return new ControlPlane({ ...place, memory }, coordinator, stack.move())
+  }
+
+  /** Claims the coordinator and sets its first manifest, which as many holders as needed prove. */
+  async found({ holders, holdersNeeded = 2, manifest }: Founding): Promise<void> {
+    const client = this.#stack.use(await claimCoordinator(this.coordinator, this.directory))
+    await setManifest(client, holders, fleetManifest(holders, holdersNeeded, manifest))
+    this.#holders = holders
+    this.#client = client
+  }
+
+  get holders(): readonly LocalHolder[] {
+    return this.#holders
+  }
+
+  /** Calls the API as the operator. */
+  get client(): ApiClient {
+    if (this.#client !== undefined) return this.#client
+    throw drillsFault('drills.check_failed', 'the coordinator has not been claimed yet')
   }
 
   /** The nodes that were started here. */
@@ -172,7 +203,7 @@ export class ControlPlane implements AsyncDisposable {
 
   /** Starts the agent of a blank machine. Default names are `node-1`, `node-2`, ... */
   async startNode(name = `node-${this.#nodes.length + 1}`): Promise<FleetNode> {
-    const { directory, memory, programs } = this.#options
+    const { directory, memory, programs } = this.#place
     const place = { name, home: join(directory, 'nodes', name), memory: join(memory, name) }
     const node = await FleetNode.launch({ ...place, command: programs.agent })
     if (this.#stack.disposed) {
