@@ -1,13 +1,15 @@
 import { type Clock, ensureDirectory, messageOf, systemClock } from '@holdfast/base'
 import type { SessionState } from '@holdfast/link'
-import type { NodeReport } from '@holdfast/protocol/frames'
+import type { AgentFrame, NodeReport } from '@holdfast/protocol/frames'
 import { createPins, type Pins } from '@holdfast/seal'
 import { handlersOf } from './command-table.ts'
 import { Commands } from './commands.ts'
-import { serveEnrolment } from './enrolment.ts'
-import type { LifeEffect, LifeEvent } from './life.ts'
+import { publicPem } from './identity.ts'
+import { LifeEffects } from './life-effects.ts'
+import { isEnd } from './life-end.ts'
 import { LifeRunner } from './life-runner.ts'
 import type { LifeState } from './life-state.ts'
+import { LockedApi } from './locked-api.ts'
 import { Membership, wardIdentityOf } from './membership.ts'
 import { type NodeDirectory, openNodeDirectory } from './node-directory.ts'
 import { NodeVault } from './node-vault.ts'
@@ -15,6 +17,8 @@ import { peerPin } from './peer-pin.ts'
 import { reportOf } from './report.ts'
 import { probeGuardians } from './share-health.ts'
 import { temporaryPin } from './temporary-pin.ts'
+import { UnlockDesk } from './unlock-desk.ts'
+import { UnlockProgress } from './unlock-progress.ts'
 
 /** What an agent is started with. */
 export interface AgentOptions {
@@ -43,6 +47,8 @@ export type AgentEvent =
   | { kind: 'session'; state: SessionState['kind'] }
   | { kind: 'incident'; code: string; text: string }
   | { kind: 'waiting'; text: string }
+  /** Panic 2 or 3 is over: this process must end, and the next start is a new machine's. */
+  | { kind: 'forgotten' }
 
 export interface Agent extends AsyncDisposable {
   readonly node: string
@@ -72,11 +78,15 @@ class RunningAgent implements Agent {
   readonly #vault: NodeVault
   readonly #runner: LifeRunner
   readonly #commands: Commands
+  readonly #effects: LifeEffects
+  readonly #desk: UnlockDesk
+  readonly #progress: UnlockProgress
   readonly #incidents: string[] = []
   readonly #startedAt = performance.now()
   readonly #stop = new AbortController()
   #membership: Promise<Membership> | undefined
   #ended: Promise<void> | undefined
+  #forgotten = false
 
   constructor(options: AgentOptions, directory: NodeDirectory, signal: AbortSignal) {
     this.#options = options
@@ -84,6 +94,7 @@ class RunningAgent implements Agent {
     this.#directory = directory
     this.#signal = AbortSignal.any([signal, this.#stop.signal])
     const { keys, store, path } = directory
+    this.#progress = new UnlockProgress(this.#clock)
     this.#vault = new NodeVault({
       node: keys.node,
       device: options.device,
@@ -94,8 +105,10 @@ class RunningAgent implements Agent {
     })
     this.#runner = new LifeRunner({
       state: directory.state,
-      persist: (state) => store.write(state),
-      perform: (effect, stop) => this.#perform(effect, stop),
+      persist: async (state) => {
+        if (!this.#forgotten) await store.write(state)
+      },
+      perform: async (effect, stop) => await this.#effects.perform(effect, stop),
       onChange: (state) => this.#changed(state),
       clock: this.#clock,
       ...(options.backoff === undefined ? {} : { backoff: options.backoff }),
@@ -107,14 +120,48 @@ class RunningAgent implements Agent {
         exchange: keys.exchange,
         report: () => this.report(),
         rehearse: () => this.#rehearse(),
-        unlock: (passphrase) => this.#push(passphrase),
+        push: (sealed) => this.#desk.push(sealed),
         tell: (event) => this.#runner.tell(event),
         ending: () => this.#ending(),
+        supersede: (command, by) => this.#supersede(command, by),
       }),
       deliver: async (frame) => await (await this.#membership)?.deliver(frame),
       send: async (frame) => await (await this.#membership)?.send(frame),
       signal: this.#signal,
     })
+    this.#desk = new UnlockDesk({
+      directory: path,
+      exchange: keys.exchange,
+      state: () => this.state,
+      open: (passphrase, renew) => this.#vault.unlockWith(passphrase, renew),
+      close: () => this.#vault.close(),
+      tell: (event) => this.#runner.tell(event),
+    })
+    this.#effects = this.#lifeEffects()
+  }
+
+  #lifeEffects(): LifeEffects {
+    return new LifeEffects({
+      options: this.#options,
+      directory: this.#directory,
+      vault: this.#vault,
+      progress: this.#progress,
+      state: () => this.state,
+      tell: (event) => this.#runner.tell(event),
+      wards: async () => (await (await this.#membership)?.wards.wards()) ?? [],
+      report: () => this.report(),
+      deliver: (frame) => this.#deliver(frame),
+      finish: (result) => this.#commands.finish(result),
+      onEvent: (event) => this.#event(event),
+      onIncident: (code, text) => this.#incident(code, text),
+      onForgotten: () => this.#onForgotten(),
+      clock: this.#clock,
+    })
+  }
+
+  async #deliver(frame: AgentFrame): Promise<void> {
+    this.#joinIfEnrolled(this.state)
+    await (await this.#membership)?.deliver(frame)
   }
 
   get node(): string {
@@ -198,7 +245,26 @@ class RunningAgent implements Agent {
 
   #ending(): string | undefined {
     const { task } = this.state
-    return task?.kind === 'wipe' || task?.kind === 'leave' ? task.command : undefined
+    return isEnd(task) ? task.command : undefined
+  }
+
+  async #supersede(command: string, by: string): Promise<void> {
+    const message = `the order ${by} goes further and took its place`
+    const code = 'agent.command_refused'
+    const result = await this.#commands.finish({
+      kind: 'result',
+      command,
+      ok: false,
+      code,
+      message,
+    })
+    this.#deliver(result).catch(() => undefined) // with the session; it is written down
+  }
+
+  /** The identity has gone; whoever started this process starts a new machine next. */
+  #onForgotten(): void {
+    this.#forgotten = true
+    this.#event({ kind: 'forgotten' })
   }
 
   #joinIfEnrolled({ enrolment }: LifeState): void {
@@ -212,6 +278,18 @@ class RunningAgent implements Agent {
       peerPort,
       clock: this.#clock,
       commands: this.#commands,
+      lockedApi: new LockedApi({
+        node: this.node,
+        exchange: publicPem(this.#directory.keys.exchange),
+        state: () => this.state,
+        progress: this.#progress,
+        network: () => 'mutual-tls',
+        keys: 'file',
+        recovery: () => this.#vault.recoveryWays(),
+        push: (sealed) => this.#desk.push(sealed),
+        onIncident: (code, text) => this.#incident(code, text),
+        monotonic: () => performance.now(),
+      }),
       report: () => this.report(),
       tell: (event) => this.#runner.tell(event),
       onSession: ({ kind }) => this.#event({ kind: 'session', state: kind }),
@@ -238,95 +316,5 @@ class RunningAgent implements Agent {
       at: this.#clock.now(),
     } as const
     void this.#membership?.then((membership) => membership.deliver(frame)).catch(() => undefined)
-  }
-
-  /** A pushed key opens the vault beside whatever is being tried. */
-  async #push(passphrase: Parameters<NodeVault['unlockWith']>[0]): Promise<void> {
-    await this.#vault.unlockWith(passphrase, this.state.genesis)
-    await this.#runner.tell({ kind: 'opened' })
-  }
-
-  async #perform(effect: LifeEffect, signal: AbortSignal): Promise<LifeEvent> {
-    const vault = this.#vault
-    switch (effect.kind) {
-      case 'open_port':
-        return await this.#openPort(signal)
-      case 'probe':
-        return await vault.probe()
-      case 'format':
-        await vault.format(effect.enrolment, effect.set, signal)
-        return { kind: 'formatted' }
-      case 'close':
-        await vault.close()
-        return { kind: 'closed' }
-      case 'unlock':
-        await vault.unlock(signal, (text) => this.#event({ kind: 'waiting', text }))
-        return { kind: 'opened' }
-      case 'bind':
-        return { kind: 'bound', keyslot: await vault.bind(effect.set, signal) }
-      case 'prove':
-        await vault.prove(effect.keyslot, effect.reopen, signal)
-        return { kind: 'proven' }
-      case 'drop':
-        await vault.drop(effect.keep, signal)
-        return { kind: 'dropped' }
-      case 'hand_over':
-        return await this.#handOver(effect.command)
-      case 'erase':
-        await vault.erase()
-        return { kind: 'erased' }
-      case 'report':
-        return await this.#report(effect)
-      default:
-        return effect satisfies never
-    }
-  }
-
-  async #openPort(signal: AbortSignal): Promise<LifeEvent> {
-    const { device, host, enrolmentPort, peerPort, wireguardPort } = this.#options
-    await serveEnrolment({
-      keys: this.#directory.keys,
-      vault: this.#vault,
-      device,
-      ...(host === undefined ? {} : { host }),
-      port: enrolmentPort,
-      ports: { peer: peerPort, wireguard: wireguardPort },
-      onCode: (code) => this.#event({ kind: 'code', code }),
-      onOpen: (port) => this.#event({ kind: 'enrolment_port', port }),
-      onWrongOffer: (remote, replaced) => {
-        const text = `a wrong offer from ${remote}${replaced ? '; the code was replaced' : ''}`
-        this.#incident('enrolment.wrong_code', text)
-      },
-      tell: (event) => this.#runner.tell(event),
-      clock: this.#clock,
-      signal,
-    })
-    return { kind: 'closed' }
-  }
-
-  /** The coordinator moves the wards before it says leave; here it is only made sure of. */
-  async #handOver(command: string): Promise<LifeEvent> {
-    const membership = await this.#membership
-    const wards = (await membership?.wards.wards()) ?? []
-    if (wards.length === 0) return { kind: 'handed_over' }
-    const message = `${wards.length} nodes still have this one as a guardian`
-    const code = 'agent.wards_remain'
-    await this.#finish({ kind: 'result', command, ok: false, code, message })
-    return { kind: 'handover_refused', text: message }
-  }
-
-  async #report({ what, id }: LifeEffect & { kind: 'report' }): Promise<LifeEvent> {
-    this.#joinIfEnrolled(this.state)
-    const membership = await this.#membership
-    const ended = what === 'left' || what === 'wiped'
-    if (ended) await this.#finish({ kind: 'result', command: id, ok: true, data: { what } })
-    await membership?.deliver({ kind: 'report', report: await this.report() })
-    if (what === 'reshared') await membership?.deliver({ kind: 'result', command: id, ok: true })
-    return { kind: 'reported' }
-  }
-
-  async #finish(result: Parameters<Commands['finish']>[0]): Promise<void> {
-    const membership = await this.#membership
-    await membership?.deliver(await this.#commands.finish(result))
   }
 }

@@ -1,8 +1,7 @@
 import type { KeyObject } from 'node:crypto'
-import type { Secret } from '@holdfast/base'
 import type { NodeReport } from '@holdfast/protocol/frames'
 import type { CommandHandlers } from './command-handler.ts'
-import { leaveHandler, resetHandler } from './commands-end.ts'
+import { leaveHandler, panicHandler, resetHandler } from './commands-end.ts'
 import { rehearseHandler, statusHandler } from './commands-status.ts'
 import { unlockHandler } from './commands-unlock.ts'
 import type { LifeEvent } from './life.ts'
@@ -14,11 +13,13 @@ export interface HandlerDeps {
   exchange: KeyObject
   report: () => Promise<NodeReport>
   rehearse: () => Promise<Record<string, unknown>>
-  /** Tries a pushed passphrase. @throws Fault vault.passphrase_wrong */
-  unlock: (passphrase: Secret) => Promise<void>
+  /** Tries a pushed passphrase, sealed for this node. @throws as `UnlockDesk.push` */
+  push: (sealed: string) => Promise<unknown>
   tell: (event: LifeEvent) => Promise<boolean>
   /** The command that is ending this node's life, if one is. */
   ending: () => string | undefined
+  /** Answers an end that has given way to a harder one. */
+  supersede: (command: string, by: string) => Promise<void>
 }
 
 /** Every command that this agent knows. */
@@ -29,5 +30,6 @@ export function handlersOf(deps: HandlerDeps): CommandHandlers {
     unlock: unlockHandler(deps),
     leave: leaveHandler(deps),
     reset: resetHandler(deps),
+    panic: panicHandler(deps),
   }
 }

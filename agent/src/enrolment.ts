@@ -60,11 +60,16 @@ export async function serveEnrolment(options: EnrolmentDeskOptions): Promise<voi
   if (accepted) await clock.sleep(grace)
 }
 
+const headers: Partial<Record<string, NodeCard['device']['header']>> = {
+  ours: 'known',
+  restored: 'restored',
+}
+
 async function cardOf({ keys, vault, device, ports }: EnrolmentDeskOptions): Promise<NodeCard> {
   const { found } = await vault.probe()
   // What an interrupted attempt of this very node has left is nothing that anybody could miss.
   const empty = found === 'nothing' || found === 'unfinished'
-  const header = empty ? 'none' : found === 'ours' ? 'known' : 'foreign'
+  const header = empty ? 'none' : (headers[found] ?? 'foreign')
   return {
     ...(await publicKeys(keys)),
     ports,

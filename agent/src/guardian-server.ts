@@ -2,18 +2,24 @@ import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { canonicalJson, type Fault, isFault, parseJson } from '@holdfast/base'
 import { nodeOf, type OwnCertificate, serverTls } from '@holdfast/link'
+import { lockedStatePath, unlockPath } from '@holdfast/protocol/locked-state'
 import { z } from 'zod'
 import { agentFault } from './faults.ts'
 import type { Caller, Guardian } from './guardian.ts'
+import type { LockedApi } from './locked-api.ts'
 import { peerRequestSchema } from './peer-protocol.ts'
 
-// The peer endpoint: HTTPS, TLS 1.3, only nodes whose certificate the fleet has issued. Small bodies,
-// short deadlines, few connections: what it answers is needed most when many ask at once.
+// The peer endpoint: HTTPS, TLS 1.3. Guarding is for nodes whose certificate the fleet has issued; how
+// this node stands and pushing a key is for anybody. Small bodies, short deadlines, few connections,
+// and of those only some for strangers: what it answers is needed most when many ask at once.
 
 export interface GuardianServerOptions {
   guardian: Guardian
+  /** What strangers may see and do too. */
+  lockedApi?: LockedApi
   own: OwnCertificate
   /** PEM certificate of the fleet's authority. */
   authority: string
@@ -31,14 +37,18 @@ export interface GuardianServer extends AsyncDisposable {
 export const peerPort = 9998
 
 const bodyLimit = 16_384
+const pushLimit = 32_768
 
 /** Opens the endpoint; disposing closes it. */
 export async function openGuardianServer(options: GuardianServerOptions): Promise<GuardianServer> {
-  const { guardian, own, authority, host, port } = options
-  const server = createServer(serverTls(own, authority, true), (request, response) => {
-    void respond(guardian, request, response)
+  const { lockedApi, own, authority, host, port } = options
+  // Without anything for strangers, TLS itself turns them away.
+  const required = lockedApi === undefined
+  const server = createServer(serverTls(own, authority, required), (request, response) => {
+    void respond(options, request, response)
   })
-  server.on('tlsClientError', () => undefined) // strangers are turned away by TLS itself
+  server.on('tlsClientError', () => undefined)
+  server.on('secureConnection', limitStrangers())
   server.maxConnections = 512
   server.requestTimeout = 10_000
   server.headersTimeout = 5_000
@@ -55,8 +65,35 @@ export async function openGuardianServer(options: GuardianServerOptions): Promis
   }
 }
 
+/** Connections of strangers, in all and from one address, at the same time. */
+const mostStrangers = 64
+const mostStrangersEach = 8
+
+/** Cuts strangers off that would take the connections which wards need. */
+function limitStrangers(): (socket: TLSSocket) => void {
+  const open = new Map<string, number>()
+  let all = 0
+  return (socket) => {
+    if (nodeOf(socket) !== undefined) return
+    const source = socket.remoteAddress ?? ''
+    const own = (open.get(source) ?? 0) + 1
+    if (all >= mostStrangers || own > mostStrangersEach) {
+      socket.destroy()
+      return
+    }
+    all += 1
+    open.set(source, own)
+    socket.once('close', () => {
+      all -= 1
+      const rest = (open.get(source) ?? 1) - 1
+      if (rest === 0) open.delete(source)
+      else open.set(source, rest)
+    })
+  }
+}
+
 async function respond(
-  guardian: Guardian,
+  options: GuardianServerOptions,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
@@ -65,7 +102,7 @@ async function respond(
     response.end(`${canonicalJson(body)}\n`)
   }
   try {
-    send(200, await answer(guardian, request))
+    send(200, await answer(options, request))
   } catch (error) {
     const fault = asFault(error)
     const { code, message, details = {} } = fault
@@ -77,14 +114,21 @@ async function respond(
   }
 }
 
-async function answer(guardian: Guardian, request: IncomingMessage): Promise<unknown> {
-  const caller = callerOf(request)
+async function answer(
+  { guardian, lockedApi }: GuardianServerOptions,
+  request: IncomingMessage,
+): Promise<unknown> {
   const url = request.url ?? ''
+  if (lockedApi !== undefined && request.method === 'GET' && url === lockedStatePath)
+    return await lockedApi.state(sourceOf(request))
+  if (lockedApi !== undefined && request.method === 'POST' && url === unlockPath)
+    return await lockedApi.unlock(sourceOf(request), await jsonOf(request, pushLimit))
+  const caller = callerOf(request)
   if (request.method === 'GET' && url === '/peer/nonce') return { nonce: guardian.nonce(caller) }
   const [, action, kid] = /^\/peer\/(rec|probe)\/([\w-]{43})$/.exec(url) ?? []
   if (request.method !== 'POST' || kid === undefined)
     throw agentFault('agent.request_malformed', 'there is no such thing here')
-  const body = peerRequestSchema.parse(parseJson(await bodyOf(request), 'the request'))
+  const body = peerRequestSchema.parse(await jsonOf(request, bodyLimit))
   return action === 'rec'
     ? await guardian.release(caller, kid, body)
     : await guardian.probe(caller, kid, body)
@@ -93,17 +137,24 @@ async function answer(guardian: Guardian, request: IncomingMessage): Promise<unk
 function callerOf(request: IncomingMessage): Caller {
   const node = nodeOf(request.socket)
   if (node === undefined) throw agentFault('agent.guardian_refused', 'only nodes may ask')
-  // A socket that listens for both families shows IPv4 callers as ::ffff:192.0.2.1.
-  const source = (request.socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/, '')
-  return { node, source }
+  return { node, source: sourceOf(request) }
 }
 
-async function bodyOf(request: IncomingMessage): Promise<string> {
+/** A socket that listens for both families shows IPv4 callers as ::ffff:192.0.2.1. */
+function sourceOf({ socket }: IncomingMessage): string {
+  return (socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/, '')
+}
+
+async function jsonOf(request: IncomingMessage, limit: number): Promise<unknown> {
+  return parseJson(await bodyOf(request, limit), 'the request', limit)
+}
+
+async function bodyOf(request: IncomingMessage, limit: number): Promise<string> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length
-    if (size > bodyLimit) throw agentFault('agent.request_malformed', 'the request is too long')
+    if (size > limit) throw agentFault('agent.request_malformed', 'the request is too long')
     chunks.push(chunk)
   }
   return Buffer.concat(chunks).toString('utf8')
@@ -113,11 +164,11 @@ function asFault(error: unknown): Fault {
   if (isFault(error)) return error
   if (error instanceof z.ZodError)
     return agentFault('agent.request_malformed', 'the request does not have the agreed form')
-  return agentFault('agent.guardian_refused', 'the guardian could not answer')
+  return agentFault('agent.guardian_refused', 'this node could not answer')
 }
 
 function statusOf({ code, kind }: Fault): number {
-  if (code === 'agent.guardian_rate') return 429
+  if (code === 'agent.guardian_rate' || code === 'agent.push_rate') return 429
   if (code === 'agent.guardian_held') return 503
   if (kind === 'absent') return 404
   if (kind === 'invalid') return 400

@@ -26,7 +26,16 @@ const reasonSchema = z.strictObject({ code: z.string().max(100), message: z.stri
 const taskSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('enrol'),
-    step: z.enum(['await_guardians', 'probe', 'format', 'close', 'reopen', 'report', 'refused']),
+    step: z.enum([
+      'await_guardians',
+      'probe',
+      'format',
+      'close',
+      'reopen',
+      'adopt',
+      'report',
+      'refused',
+    ]),
     set: guardianSetSchema.optional(),
     reason: reasonSchema.optional(),
   }),
@@ -47,6 +56,12 @@ const taskSchema = z.discriminatedUnion('kind', [
     step: z.enum(['close', 'erase', 'report']),
     command: z.string().max(64),
   }),
+  z.strictObject({
+    kind: z.literal('panic'),
+    level: z.union([z.literal(1), z.literal(2), z.literal(3)]),
+    step: z.enum(['close', 'erase', 'report', 'forget']),
+    command: z.string().max(64),
+  }),
 ])
 export type Task = z.infer<typeof taskSchema>
 
@@ -60,6 +75,8 @@ export const lifeStateSchema = z.strictObject({
   set: guardianSetSchema.optional(),
   /** True while the vault has its temporary first way in, until peers guard it. */
   genesis: z.boolean(),
+  /** Why nothing but an operator's key may open the vault; a restart does not end it. */
+  held: z.string().max(300).optional(),
   /** Pushed keys that opened nothing. */
   wrongKeys: z.number().int(),
   /** The newest last; for people. */

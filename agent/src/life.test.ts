@@ -117,7 +117,7 @@ test('wrong keys are counted and change nothing else', () => {
 test('a locked node can be wiped, and a wipe is not taken back', () => {
   const locked = live([...enrolled, { kind: 'started', open: false }])
   const wiping = live([{ kind: 'wipe', command: 'w' }, { kind: 'closed' }], locked.state)
-  assert.deepEqual(wiping.effects, [{ kind: 'erase', command: 'w' }])
+  assert.deepEqual(wiping.effects, [{ kind: 'erase', command: 'w', level: 3 }])
   const others: LifeEvent[] = [
     { kind: 'ordered', set: set(9) },
     { kind: 'leave', command: 'l' },
@@ -136,15 +136,83 @@ test('a leave that is refused leaves everything as it was', () => {
   assert.deepEqual([back.state.phase, back.state.task], ['open', undefined])
 })
 
+test('panic 1 shuts the vault until an operator opens it, over restarts and guardians', () => {
+  const { state } = live([...enrolled, { kind: 'panic', level: 1, command: 'p' }])
+  assert.deepEqual(due(state), { kind: 'lock', command: 'p' })
+  const shut = live([{ kind: 'closed' }, { kind: 'reported' }], state).state
+  assert.deepEqual([shut.phase, shut.task, due(shut)], ['locked', undefined, undefined])
+  const tries: LifeEvent[] = [
+    { kind: 'started', open: false },
+    { kind: 'opened' },
+    { kind: 'ordered', set: set(1) },
+    { kind: 'panic', level: 1, command: 'again' },
+  ]
+  for (const event of tries) {
+    const next = step(shut, event).state
+    assert.deepEqual([next.phase, next.held === undefined], ['locked', false], event.kind)
+  }
+  // Mapped by somebody behind its back, it is closed again.
+  assert.deepEqual(due(step(shut, { kind: 'started', open: true }).state)?.kind, 'lock')
+  const free = step(shut, { kind: 'opened', by: 'operator' }).state
+  assert.deepEqual([free.phase, free.held], ['open', undefined])
+})
+
+test('panic 2 destroys, delivers its receipt, and only then forgets who it was', () => {
+  const { state } = live([...enrolled, { kind: 'panic', level: 2, command: 'p' }])
+  const events: LifeEvent[] = [
+    { kind: 'closed' },
+    { kind: 'erased' },
+    { kind: 'reported' },
+    { kind: 'forgotten' },
+  ]
+  const kinds = events.map((_, index) => due(live(events.slice(0, index), state).state)?.kind)
+  assert.deepEqual(kinds, ['close', 'erase', 'report', 'forget'])
+  assert.deepEqual(live(events, state).state, factoryState)
+})
+
+test('an end gives way to a harder one, and to no softer one', () => {
+  const after = (first: LifeEvent, second: LifeEvent) =>
+    live([...enrolled, first, second]).state.task
+  const panic = (level: 1 | 2 | 3): LifeEvent => ({ kind: 'panic', level, command: `p${level}` })
+  const leave: LifeEvent = { kind: 'leave', command: 'l' }
+  const wipe: LifeEvent = { kind: 'wipe', command: 'w' }
+  const commands = [
+    after(panic(1), panic(2)),
+    after(panic(2), panic(3)),
+    after(panic(3), panic(2)),
+    after(panic(2), wipe),
+    after(panic(1), wipe),
+    after(wipe, panic(2)),
+    after(leave, panic(1)),
+  ].map((task) => (task !== undefined && 'command' in task ? task.command : ''))
+  assert.deepEqual(commands, ['p2', 'p3', 'p3', 'p2', 'w', 'p2', 'p1'])
+})
+
+test('a header that the holders have brought back is adopted by an operator, not formatted', () => {
+  const { state } = live([
+    { kind: 'accepted', enrolment: enrolment(false) },
+    { kind: 'ordered', set: set(1) },
+    { kind: 'probed', found: 'restored', text: '' },
+  ])
+  assert.deepEqual([state.task?.step, due(state)], ['adopt', undefined])
+  const open = step(state, { kind: 'opened', by: 'operator' }).state
+  assert.deepEqual([open.phase, open.genesis, open.set], ['open', true, undefined])
+  const next = step(open, { kind: 'reported' })
+  assert.deepEqual(next.effects, [{ kind: 'bind', set: set(1) }])
+})
+
 const anyEvent: fc.Arbitrary<LifeEvent> = fc.oneof(
   fc.boolean().map((open): LifeEvent => ({ kind: 'started', open })),
   fc.boolean().map((genesis): LifeEvent => ({ kind: 'accepted', enrolment: enrolment(genesis) })),
   fc.integer({ min: 1, max: 4 }).map((epoch): LifeEvent => ({ kind: 'ordered', set: set(epoch) })),
   fc
-    .constantFrom('nothing', 'unfinished', 'ours', 'occupied')
+    .constantFrom('nothing', 'unfinished', 'ours', 'restored', 'occupied')
     .map((found): LifeEvent => ({ kind: 'probed', found, text: '' })),
   fc.integer({ min: 0, max: 31 }).map((keyslot): LifeEvent => ({ kind: 'bound', keyslot })),
   fc.constantFrom('leave', 'wipe').map((kind): LifeEvent => ({ kind, command: 'c' })),
+  fc.constantFrom(1, 2, 3).map((level): LifeEvent => ({ kind: 'panic', level, command: 'p' })),
+  fc.constant<LifeEvent>({ kind: 'opened', by: 'operator' }),
+  fc.constant<LifeEvent>({ kind: 'forgotten' }),
   fc
     .constantFrom('formatted', 'closed', 'opened', 'proven', 'dropped')
     .map((kind): LifeEvent => ({ kind })),
@@ -168,16 +236,21 @@ test('whatever happens in whatever order, the rules hold', () => {
         state = next.state
         if (event.kind === 'accepted' && before.phase === 'factory') sawEmpty = false
         const taken = state !== before
-        if (event.kind === 'probed' && taken) sawEmpty = !['ours', 'occupied'].includes(event.found)
+        if (event.kind === 'probed' && taken)
+          sawEmpty = !['ours', 'restored', 'occupied'].includes(event.found)
         if (event.kind === 'ordered') proven &&= next.state === before
         if (event.kind === 'proven' && before !== state) proven = true
-        ended ||= event.kind === 'wipe' || event.kind === 'leave'
+        ended ||= event.kind === 'wipe' || event.kind === 'leave' || event.kind === 'panic'
         ours ||= event.kind === 'probed' && taken && event.found !== 'occupied'
         const [effect] = next.effects
         assert.ok(next.effects.length <= 1)
         if (effect?.kind === 'format') assert.ok(sawEmpty, 'formats what was not seen empty')
         if (effect?.kind === 'drop') assert.ok(proven, 'drops before the proof')
         if (effect?.kind === 'erase') assert.ok(ended && ours, 'destroys without an order')
+        if (effect?.kind === 'unlock') assert.equal(state.held, undefined, 'asks while it is held')
+        if (before.held !== undefined && state.phase === 'open')
+          assert.ok(event.kind === 'opened' && event.by === 'operator', 'opens by itself')
+        if (state.phase === 'factory' && before.phase !== 'factory') [ended, ours] = [false, false]
         if (state.phase === 'open' && before.phase !== 'open')
           assert.ok(event.kind === 'opened' || event.kind === 'started')
         assert.deepEqual(lifeStateSchema.parse(state).phase, state.phase)
@@ -191,14 +264,18 @@ test('thousands of simulated lives keep the rules and settle', () => {
   const from = Number(process.env.HOLDFAST_SEED ?? 1)
   const lives = process.env.HOLDFAST_SEED === undefined ? 5000 : 1
   const phases = new Map<string, number>()
+  const milestones = new Map<string, number>()
   let powerCuts = 0
   for (let seed = from; seed < from + lives; seed += 1) {
     const result = simulate({ seed })
     powerCuts += result.powerCuts
+    for (const each of result.milestones) milestones.set(each, (milestones.get(each) ?? 0) + 1)
     phases.set(result.state.phase, (phases.get(result.state.phase) ?? 0) + 1)
   }
   if (lives === 1) return
   for (const phase of ['open', 'left', 'wiped', 'rescue']) assert.ok(phases.has(phase), phase)
+  for (const each of ['held', 'released', 'forgotten', 'restored', 'adopted'])
+    assert.ok((milestones.get(each) ?? 0) > 50, `${each}: ${milestones.get(each)}`)
   assert.ok(powerCuts > lives, 'power was cut more than once per life')
 })
 
@@ -228,6 +305,25 @@ const defects: Record<string, (state: LifeState, event: LifeEvent) => ReturnType
       effects: [{ kind: 'report', what: 'enrolled', id: '', text: '' }],
     }
   },
+  'opens what is held at a restart': (state, event) => {
+    if (event.kind !== 'started' || state.held === undefined) return step(state, event)
+    const { held: _, ...rest } = state
+    return step(rest, event)
+  },
+  'forgets itself before its keys are destroyed': (state, event) => {
+    const next = step(state, event)
+    const { task } = next.state
+    if (task?.kind !== 'panic' || task.step !== 'erase') return next
+    const early = { ...next.state, task: { ...task, step: 'forget' as const } }
+    return { state: early, effects: [{ kind: 'forget', command: task.command }] }
+  },
+  'formats over what the holders have brought back': (state, event) =>
+    step(
+      state,
+      event.kind === 'probed' && event.found === 'restored'
+        ? { ...event, found: 'unfinished' }
+        : event,
+    ),
   'forgets its task at a restart': (state, event) => {
     if (event.kind !== 'started') return step(state, event)
     const { task: _, ...rest } = state

@@ -1,4 +1,5 @@
 import type { Enrolment } from '@holdfast/protocol/frames'
+import { dueOfEnd, ending, isEnd, ordered as orderedEnd } from './life-end.ts'
 import { factoryState, type GuardianSet, type LifeState, type Task } from './life-state.ts'
 
 // A node's life, decided. `step` is pure: it takes the state and something that happened and gives
@@ -9,7 +10,8 @@ import { factoryState, type GuardianSet, type LifeState, type Task } from './lif
 //   effect must bear being done twice;
 // - an event that does not belong to the step under way changes nothing;
 // - a disk is only formatted after it has been seen empty in this very enrolment;
-// - old ways in go only after the new one has been proven; an erasure begun is never taken back.
+// - old ways in go only after the new one has been proven; an erasure begun is never taken back;
+// - what panic 1 has shut, only an operator's key opens.
 
 export type LifeEvent =
   /** The agent has started; `open` says that the vault is still mapped. */
@@ -17,22 +19,32 @@ export type LifeEvent =
   | { kind: 'accepted'; enrolment: Enrolment }
   /** The coordinator orders a set of guardians. */
   | { kind: 'ordered'; set: GuardianSet }
-  /** What the disk carries: `ours` is a finished vault of this enrolment. */
-  | { kind: 'probed'; found: 'nothing' | 'unfinished' | 'ours' | 'occupied'; text: string }
+  /**
+   * What the disk carries: `ours` is a finished vault of this enrolment, `restored` a vault that was
+   * wiped by panic 2 and whose header the holders have brought back.
+   */
+  | {
+      kind: 'probed'
+      found: 'nothing' | 'unfinished' | 'ours' | 'restored' | 'occupied'
+      text: string
+    }
   | { kind: 'formatted' }
   | { kind: 'closed' }
-  | { kind: 'opened' }
+  /** `operator`: by a pushed key, not by the automatic ways. */
+  | { kind: 'opened'; by?: 'operator' }
   | { kind: 'bound'; keyslot: number }
   | { kind: 'proven' }
   | { kind: 'dropped' }
   | { kind: 'handed_over' }
   | { kind: 'handover_refused'; text: string }
   | { kind: 'erased' }
+  | { kind: 'forgotten' }
   | { kind: 'reported' }
   | { kind: 'failed'; text: string }
   | { kind: 'wrong_key' }
   | { kind: 'leave'; command: string }
   | { kind: 'wipe'; command: string }
+  | { kind: 'panic'; level: 1 | 2 | 3; command: string }
 
 export type LifeEffect =
   | { kind: 'open_port' }
@@ -49,11 +61,15 @@ export type LifeEffect =
   | { kind: 'drop'; keep: number }
   /** Ask the coordinator to find others for this node's wards. */
   | { kind: 'hand_over'; command: string }
-  /** Destroy every keyslot. */
-  | { kind: 'erase'; command: string }
+  /** Close the vault and write a receipt of it; nothing is destroyed. */
+  | { kind: 'lock'; command: string }
+  /** Destroy the keys, as the level says: 2 leaves the holders a sealed header, 3 leaves nothing. */
+  | { kind: 'erase'; command: string; level: 1 | 2 | 3 }
+  /** Destroy this node's identity and all it remembers; what starts after it is a new machine. */
+  | { kind: 'forget'; command: string }
   | {
       kind: 'report'
-      what: 'enrolled' | 'refused' | 'reshared' | 'left' | 'wiped'
+      what: 'enrolled' | 'refused' | 'reshared' | 'left' | 'wiped' | 'locked'
       id: string
       text: string
     }
@@ -75,19 +91,20 @@ export function step(state: LifeState, event: LifeEvent): Step {
 export function due(state: LifeState): LifeEffect | undefined {
   const { phase, task } = state
   if (phase === 'factory') return { kind: 'open_port' }
-  if (task?.kind === 'wipe' || task?.kind === 'leave') return dueOfEnd(task)
+  if (isEnd(task)) return dueOfEnd(task)
   if (task?.kind === 'enrol') return dueOfEnrolment(state, task)
-  if (phase === 'locked') return { kind: 'unlock' }
+  if (phase === 'locked') return state.held === undefined ? { kind: 'unlock' } : undefined
   if (task?.kind === 'reshare') return dueOfReshare(state, task)
   return undefined
 }
 
 function dueOfEnrolment(
-  { enrolment }: LifeState,
+  { enrolment, set: proven }: LifeState,
   task: Task & { kind: 'enrol' },
 ): LifeEffect | undefined {
   if (enrolment === undefined) return undefined
   const { set, reason } = task
+  const isProven = set !== undefined && proven?.epoch === set.epoch
   switch (task.step) {
     case 'await_guardians':
       return undefined
@@ -99,8 +116,10 @@ function dueOfEnrolment(
       return { kind: 'close' }
     case 'reopen':
       return { kind: 'unlock' }
+    case 'adopt':
+      return undefined // none of its ways is this identity's: an operator's key opens it
     case 'report':
-      return { kind: 'report', what: 'enrolled', id: set?.id ?? '', text: '' }
+      return { kind: 'report', what: 'enrolled', id: isProven ? set.id : '', text: '' }
     case 'refused':
       return { kind: 'report', what: 'refused', id: '', text: reason?.message ?? '' }
     default:
@@ -114,14 +133,6 @@ function dueOfReshare(state: LifeState, task: Task & { kind: 'reshare' }): LifeE
   if (task.step === 'bind' || keyslot === undefined) return { kind: 'bind', set }
   if (task.step === 'drop') return { kind: 'drop', keep: keyslot }
   return { kind: 'prove', keyslot, reopen: state.genesis }
-}
-
-function dueOfEnd({ kind, step: at, command }: Task & { kind: 'wipe' | 'leave' }): LifeEffect {
-  if (at === 'handover') return { kind: 'hand_over', command }
-  if (at === 'close') return { kind: 'close' }
-  if (at === 'erase') return { kind: 'erase', command }
-  const what = kind === 'wipe' ? 'wiped' : 'left'
-  return { kind: 'report', what, id: command, text: '' }
 }
 
 /** The next state, or undefined when the event says nothing to this one. */
@@ -139,10 +150,10 @@ function transition(state: LifeState, event: LifeEvent): LifeState | undefined {
       return { ...state, lastErrors: [...state.lastErrors, event.text.slice(0, 500)].slice(-8) }
     case 'leave':
     case 'wipe':
-      return ending(state, event)
+    case 'panic':
+      return orderedEnd(state, event)
     case 'opened':
-      if (state.phase === 'locked' && !isEnding(state)) return { ...state, phase: 'open' }
-      return inTask(state, event)
+      return opened(state, event)
     default:
       return inTask(state, event)
   }
@@ -152,8 +163,18 @@ function started(state: LifeState, open: boolean): LifeState {
   const { task } = state
   if (task?.kind === 'enrol' && task.step === 'refused') return factoryState
   if (state.phase === 'open' && !open) return { ...state, phase: 'locked' }
-  if (state.phase === 'locked' && open) return { ...state, phase: 'open' }
-  return state
+  if (state.phase !== 'locked' || !open || isEnd(task)) return state
+  if (state.held === undefined) return { ...state, phase: 'open' }
+  // Mapped behind a node's back that is held shut: it is closed again.
+  return { ...state, task: { kind: 'panic', level: 1, step: 'close', command: '' } }
+}
+
+function opened(state: LifeState, event: LifeEvent & { kind: 'opened' }): LifeState | undefined {
+  if (state.phase !== 'locked' || isEnd(state.task)) return inTask(state, event)
+  if (state.held === undefined) return { ...state, phase: 'open' }
+  if (event.by !== 'operator') return undefined
+  const { held: _, ...rest } = state
+  return { ...rest, phase: 'open' }
 }
 
 function accepted(state: LifeState, enrolment: Enrolment): LifeState | undefined {
@@ -188,32 +209,6 @@ function ordered(state: LifeState, set: GuardianSet): LifeState | undefined {
   return undefined
 }
 
-function isEnding({ task }: LifeState): boolean {
-  return task?.kind === 'wipe' || task?.kind === 'leave'
-}
-
-function ending(
-  state: LifeState,
-  { kind, command }: LifeEvent & { kind: 'leave' | 'wipe' },
-): LifeState | undefined {
-  const { task } = state
-  if (kind === 'leave') {
-    const free = task === undefined && (state.phase === 'open' || state.phase === 'locked')
-    return free ? { ...state, task: { kind, step: 'handover', command } } : undefined
-  }
-  // A wipe interrupts everything but another end that is already destroying keyslots.
-  const destroying = isEnding(state) && (task?.step === 'erase' || task?.step === 'report')
-  if (destroying || task?.kind === 'wipe' || !hasVault(state)) return undefined
-  return { ...state, task: { kind, step: 'close', command } }
-}
-
-/** True when the disk is this node's: what it carried before must never be erased. */
-function hasVault({ phase, task }: LifeState): boolean {
-  if (phase === 'open' || phase === 'locked') return true
-  const early = task?.kind === 'enrol' && (task.step === 'probe' || task.step === 'await_guardians')
-  return phase === 'enrolling' && !early
-}
-
 /** Events that move the task under way. */
 function inTask(state: LifeState, event: LifeEvent): LifeState | undefined {
   const { task } = state
@@ -223,9 +218,9 @@ function inTask(state: LifeState, event: LifeEvent): LifeState | undefined {
     case 'reshare':
       return resharing(state, task, event)
     case 'leave':
-      return leaving(state, task, event)
     case 'wipe':
-      return erasing(state, task, event, 'wiped')
+    case 'panic':
+      return ending(state, task, event)
     case undefined:
       return undefined
     default:
@@ -250,11 +245,20 @@ function enrolling(
       const proven = set === undefined ? {} : { set }
       return { ...state, ...proven, phase: 'open', task: { ...task, step: 'report' } }
     }
+    case 'adopt opened':
+      // It opens by a temporary way now, as a first node does; the guardians come by a re-share.
+      return { ...state, phase: 'open', genesis: true, task: { ...task, step: 'report' } }
     case 'report reported':
-      return without(state)
+      return enrolled(state, task)
     default:
       return undefined
   }
+}
+
+/** At rest, or on the way to the guardians whose order came before the vault was adopted. */
+function enrolled(state: LifeState, { set }: Task & { kind: 'enrol' }): LifeState {
+  if (set === undefined || state.set !== undefined) return without(state)
+  return { ...state, task: { kind: 'reshare', step: 'bind', set } }
 }
 
 function probed(
@@ -265,6 +269,7 @@ function probed(
   if (found === 'nothing' || found === 'unfinished')
     return { ...state, task: { ...task, step: 'format' } }
   if (found === 'ours') return { ...state, task: { ...task, step: 'close' } }
+  if (found === 'restored') return { ...state, task: { ...task, step: 'adopt' } }
   const reason = { code: 'agent.disk_in_use', message: text }
   return { ...state, phase: 'rescue', task: { ...task, step: 'refused', reason } }
 }
@@ -289,34 +294,6 @@ function resharing(
     default:
       return undefined
   }
-}
-
-function leaving(
-  state: LifeState,
-  task: Task & { kind: 'leave' },
-  event: LifeEvent,
-): LifeState | undefined {
-  if (task.step !== 'handover') return erasing(state, task, event, 'left')
-  if (event.kind === 'handed_over') return { ...state, task: { ...task, step: 'close' } }
-  if (event.kind !== 'handover_refused') return undefined
-  return without({
-    ...state,
-    lastErrors: [...state.lastErrors, event.text.slice(0, 500)].slice(-8),
-  })
-}
-
-function erasing(
-  state: LifeState,
-  task: Task & { kind: 'leave' | 'wipe' },
-  event: LifeEvent,
-  end: 'left' | 'wiped',
-): LifeState | undefined {
-  const at = (name: 'close' | 'erase' | 'report') => task.step === name
-  if (at('close') && event.kind === 'closed')
-    return { ...state, phase: 'locked', task: { ...task, step: 'erase' } }
-  if (at('erase') && event.kind === 'erased')
-    return { ...state, phase: end, task: { ...task, step: 'report' } }
-  return at('report') && event.kind === 'reported' ? without(state) : undefined
 }
 
 function without({ task: _, ...state }: LifeState): LifeState {

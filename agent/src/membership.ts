@@ -24,6 +24,7 @@ import { type GuardianServer, openGuardianServer } from './guardian-server.ts'
 import type { NodeKeys } from './identity.ts'
 import type { LifeEvent } from './life.ts'
 import type { GuardianSet } from './life-state.ts'
+import type { LockedApi } from './locked-api.ts'
 import type { WardIdentity } from './peer-client.ts'
 import { ReleaseLog } from './release-log.ts'
 import type { ReleasePolicy } from './release-rules.ts'
@@ -40,6 +41,7 @@ export interface MembershipDeps {
   peerPort: number
   clock: Clock
   commands: Commands
+  lockedApi: LockedApi
   report: () => Promise<NodeReport>
   tell: (event: LifeEvent) => Promise<boolean>
   onSession?: (state: SessionState) => void
@@ -132,7 +134,7 @@ export class Membership implements AsyncDisposable {
   }
 
   async #start(): Promise<void> {
-    const { directory, keys, enrolment, host, peerPort, clock, onIncident } = this.#deps
+    const { directory, keys, enrolment, host, peerPort, clock, onIncident, lockedApi } = this.#deps
     this.#witnessed = await this.#witness.read()
     await this.wards.wards() // makes the directory
     const path = join(directory, 'releases.log')
@@ -150,7 +152,9 @@ export class Membership implements AsyncDisposable {
     const own = { key: keys.identity, certificate: enrolment.certificate }
     const { authority } = enrolment
     const place = { port: peerPort, ...(host === undefined ? {} : { host }) }
-    this.#server = this.#stack.use(await openGuardianServer({ guardian, own, authority, ...place }))
+    this.#server = this.#stack.use(
+      await openGuardianServer({ guardian, lockedApi, own, authority, ...place }),
+    )
     this.#session = this.#stack.use(this.#connect())
   }
 

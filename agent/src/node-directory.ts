@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { ensureDirectory, lock, removeDurable, renameDurable } from '@holdfast/base'
 import { BootStateStore } from './boot-state.ts'
 import { agentFault } from './faults.ts'
+import { finishForgetting } from './forget.ts'
 import {
   derivedKey,
   keysPath,
@@ -37,6 +38,7 @@ export async function openNodeDirectory(path: string): Promise<NodeDirectory> {
   await ensureDirectory(path)
   const held = await lock(join(path, 'lock'), path)
   try {
+    await finishForgetting(path)
     const keys = (await readKeys(keysPath(path))) ?? (await firstKeys(path))
     const store = storeOf(path, keys)
     const found = await store.read()

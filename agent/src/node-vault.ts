@@ -1,22 +1,21 @@
 import { access, stat } from 'node:fs/promises'
-import { join } from 'node:path'
-import { type Clock, DurableRecord, isFault, listDirectory, run, type Secret } from '@holdfast/base'
+import { type Clock, isFault, run, type Secret } from '@holdfast/base'
 import type { Enrolment } from '@holdfast/protocol/frames'
-import type { Pins } from '@holdfast/seal'
+import type { OpenEvent, Pins } from '@holdfast/seal'
 import {
   bindVault,
   closeMapping,
   createVault,
   editVault,
-  executePanic,
   listVault,
   luksType,
-  preparePanic,
+  type PanicLevel,
+  type PanicPlan,
+  type Receipt,
   type RecoveryWay,
   readUuid,
   recoveryWays,
   rehearseVault,
-  resumePanic,
   resumeVault,
   type Unlocked,
   unbindVault,
@@ -25,10 +24,18 @@ import {
   type VaultListing,
   vaultFault,
 } from '@holdfast/vault'
-import { z } from 'zod'
 import type { LifeEvent } from './life.ts'
 import type { GuardianSet } from './life-state.ts'
 import { automaticPolicy, isOwnLabel, recoveryPolicy, wayLabel } from './node-policy.ts'
+import {
+  awaitingHeaders,
+  describeEnd,
+  endVault,
+  receiptFor,
+  recordOf,
+  type VaultEnd,
+  wasPanicked,
+} from './vault-end.ts'
 
 // The effects of a node's life on its disk, each of which may be done again after a power cut anywhere.
 // The vault's own journal makes every change of the header whole; what is here only finds out what has
@@ -45,7 +52,7 @@ export interface NodeVaultOptions {
   enrolment: () => Enrolment | undefined
 }
 
-const recordSchema = z.looseObject({ state: z.enum(['creating', 'ready']) })
+const awaits = 'was wiped by panic 2 and the holders can bring it back: the sealed header of'
 /** blkid(8): nothing found, more than one thing found. */
 const blkidCodes = [0, 2, 8]
 
@@ -70,10 +77,14 @@ export class NodeVault {
     const { device } = this.#options
     const type = await luksType(this.#volume)
     if (type === 'luks2') {
-      const state = await this.#recordOf(await readUuid(this.#volume))
+      const uuid = await readUuid(this.#volume)
+      const state = await recordOf(this.#options.stateDirectory, uuid)
       if (state === 'creating') return probed('unfinished', device)
-      if (state === 'ready') return probed('ours', device)
+      if (state === 'ready')
+        return probed((await wasPanicked(this.#deps, uuid)) ? 'restored' : 'ours', device)
     }
+    const [waiting] = type === undefined ? await awaitingHeaders(this.#deps) : []
+    if (waiting !== undefined) return probed('occupied', `${device} ${awaits} ${waiting}`)
     if (type !== undefined) return probed('occupied', `${device} holds a ${type} header`)
     const args = ['--probe', '--output', 'export', device]
     const result = await run('blkid', args, { accept: blkidCodes })
@@ -81,12 +92,6 @@ export class NodeVault {
     const [, what = 'data of several kinds'] =
       /^(?:TYPE|PTTYPE)=(.*)$/m.exec(result.stdout.toString('utf8')) ?? []
     return probed('occupied', `${device} holds ${what}`)
-  }
-
-  async #recordOf(uuid: string): Promise<'creating' | 'ready' | undefined> {
-    const path = join(this.#options.stateDirectory, 'vaults', uuid, 'record.json')
-    const record = new DurableRecord(path, (value) => recordSchema.parse(value))
-    return (await record.read())?.state
   }
 
   /** Makes the vault; one that is finished already is left alone. */
@@ -121,7 +126,7 @@ export class NodeVault {
   }
 
   /** Opens by the automatic ways, trying for ever. */
-  async unlock(signal: AbortSignal, onFailure: (text: string) => void): Promise<Unlocked> {
+  async unlock(signal: AbortSignal, onEvent: (event: OpenEvent) => void): Promise<Unlocked> {
     await resumeVault(this.#deps, this.#volume)
     // A mapping whose proof was not written down before the power went: it is made again.
     await this.close()
@@ -129,14 +134,13 @@ export class NodeVault {
       name: await this.#mapping(),
       retry: true,
       signal,
-      onEvent: ({ state, label, fault }) => {
-        if (state === 'retrying') onFailure(`${label}: ${fault?.message ?? ''}`)
-      },
+      onEvent,
     })
   }
 
   /**
-   * Opens with a pushed passphrase; with `renew` the temporary way is made anew, for its key has gone.
+   * Opens with a pushed passphrase. `renew` makes the temporary way anew, whose key has gone with the
+   * power, or makes one where there is none, because every other way was another identity's.
    * @throws Fault vault.passphrase_wrong
    */
   async unlockWith(passphrase: Secret, renew: boolean): Promise<Unlocked> {
@@ -154,9 +158,11 @@ export class NodeVault {
   async #renewTemporary(passphrase: Secret): Promise<void> {
     const slot = await this.#slotOf('temporary')
     const enrolment = this.#options.enrolment()
-    if (slot === undefined || enrolment === undefined) return
-    const policy = automaticPolicy(this.#options.node, enrolment)
-    await editVault(this.#deps, this.#volume, slot, policy, { passphrase, force: true })
+    if (enrolment === undefined) return
+    const policy = automaticPolicy(this.#options.node, { ...enrolment, genesis: true })
+    const options = { passphrase, label: wayLabel(undefined) }
+    if (slot === undefined) await bindVault(this.#deps, this.#volume, policy, options)
+    else await editVault(this.#deps, this.#volume, slot, policy, { ...options, force: true })
   }
 
   /** The keyslot of a set of guardians: the one that is there already, or a new one. */
@@ -195,26 +201,25 @@ export class NodeVault {
     }
   }
 
-  /** Destroys every keyslot, the key material and every sealed header backup; finishes a begun one. */
-  async erase(): Promise<void> {
-    for (const uuid of await this.#known()) {
-      if ((await resumePanic(this.#deps, uuid)) !== undefined) return
-    }
-    if ((await luksType(this.#volume)) === undefined) return
-    const uuid = await readUuid(this.#volume)
-    if ((await this.#recordOf(uuid)) === undefined) return
-    const { code } = await preparePanic(this.#deps, this.#volume, 3)
-    await executePanic(this.#deps, this.#volume, uuid, code)
+  /** Carries out an order of one of the three levels; see `vault-end.ts`. */
+  async end(level: PanicLevel, command: string): Promise<Receipt | undefined> {
+    return await endVault(this.#end, level, command)
   }
 
-  async #known(): Promise<string[]> {
-    const path = join(this.#options.stateDirectory, 'vaults')
-    try {
-      return await listDirectory(path)
-    } catch (error) {
-      if (isFault(error, 'base.file_absent')) return []
-      throw error
-    }
+  /** The receipt of an order that has been carried out. */
+  async receiptFor(command: string): Promise<Receipt | undefined> {
+    return await receiptFor(this.#deps, command)
+  }
+
+  /** What an order would destroy and what survives it. */
+  async describeEnd(level: PanicLevel): Promise<PanicPlan | undefined> {
+    return await describeEnd(this.#end, level)
+  }
+
+  get #end(): VaultEnd {
+    const enrolment = this.#options.enrolment()
+    const recovery = enrolment?.holders === undefined ? undefined : recoveryPolicy(enrolment)
+    return { deps: this.#deps, volume: this.#volume, recovery }
   }
 
   /** Proves every way in, and says how each stands. */

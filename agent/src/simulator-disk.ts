@@ -12,7 +12,8 @@ export interface SimulatedSlot {
 }
 
 export interface Disk {
-  header: 'nothing' | 'unfinished' | 'ours' | 'occupied'
+  /** `wiped`: by panic 2, the data and the holders' sealed header are still there. */
+  header: 'nothing' | 'unfinished' | 'ours' | 'occupied' | 'wiped' | 'restored'
   slots: Map<number, SimulatedSlot>
   mapped: boolean
   /** A node that called itself enrolled has been told to store things. */
@@ -25,7 +26,10 @@ interface World {
   random(): number
 }
 
-export type DiskEffect = Exclude<LifeEffect, { kind: 'report' | 'hand_over' | 'open_port' }>
+export type DiskEffect = Exclude<
+  LifeEffect,
+  { kind: 'report' | 'hand_over' | 'open_port' | 'forget' }
+>
 
 export class SimulatedDisk {
   readonly disk: Disk
@@ -37,6 +41,8 @@ export class SimulatedDisk {
   #temporaryKey = false
   #closedAfterFormat = false
   #reopened = false
+  /** What the holders' sealed backup of the header has. */
+  #backup: Map<number, SimulatedSlot> | undefined
 
   constructor(occupied: boolean, world: World) {
     this.#world = world
@@ -58,16 +64,18 @@ export class SimulatedDisk {
   perform(effect: DiskEffect, state: LifeState): LifeEvent {
     switch (effect.kind) {
       case 'probe':
-        return { kind: 'probed', found: this.disk.header, text: 'a header' }
+        return this.#probe()
       case 'format':
         return this.#format(effect, state)
       case 'close':
+      case 'lock':
         this.#set('closed', () => {
           this.disk.mapped = false
           this.#closedAfterFormat = this.disk.header === 'ours'
         })
         return { kind: 'closed' }
       case 'unlock':
+        if (state.held !== undefined) this.#world.fail('a held vault was opened by itself')
         return this.#unlock()
       case 'bind':
         return this.#bind(effect.set.epoch)
@@ -76,7 +84,7 @@ export class SimulatedDisk {
       case 'drop':
         return this.#drop(effect.keep)
       case 'erase':
-        return this.#erase()
+        return this.#erase(effect.level)
       default:
         return effect satisfies never
     }
@@ -85,6 +93,8 @@ export class SimulatedDisk {
   #format(effect: LifeEffect & { kind: 'format' }, state: LifeState): LifeEvent {
     const { header, holdsData } = this.disk
     if (header === 'occupied') this.#world.fail('a foreign disk was formatted')
+    if (header === 'wiped' || header === 'restored')
+      this.#world.fail('data that the holders can bring back was formatted over')
     if (header === 'ours' || holdsData) {
       // The executor finds its own finished vault and leaves it alone.
       if (state.phase !== 'enrolling') this.#world.fail('a vault in use was formatted')
@@ -107,7 +117,8 @@ export class SimulatedDisk {
   }
 
   #opens({ way }: SimulatedSlot): boolean {
-    if (way === 'recovery') return false // people; they push a key instead
+    // People push a key instead; and what was sealed for an identity that has gone stays shut.
+    if (way === 'recovery' || way.startsWith('old ')) return false
     return way === 'temporary' ? this.#temporaryKey : this.guardiansUp
   }
 
@@ -161,12 +172,70 @@ export class SimulatedDisk {
     return { kind: 'dropped' }
   }
 
-  #erase(): LifeEvent {
+  #erase(level: 1 | 2 | 3): LifeEvent {
+    const { disk } = this
     if (!this.endOrdered) this.#world.fail('keyslots were destroyed and nobody ordered it')
-    if (this.disk.header === 'occupied') this.#world.fail('a foreign disk was erased')
-    for (const keyslot of [...this.disk.slots.keys()])
-      this.#set(`keyslot ${keyslot} destroyed`, () => this.disk.slots.delete(keyslot))
+    if (disk.header === 'occupied') this.#world.fail('a foreign disk was erased')
+    if (level === 2 && disk.slots.size > 0)
+      this.#backup ??= new Map([...disk.slots].map(([keyslot, slot]) => [keyslot, { ...slot }]))
+    for (const keyslot of [...disk.slots.keys()])
+      this.#set(`keyslot ${keyslot} destroyed`, () => disk.slots.delete(keyslot))
+    if (level === 3)
+      this.#set('header backups destroyed', () => {
+        this.#backup = undefined
+      })
+    this.#set('header destroyed', () => {
+      disk.header = this.#backup === undefined ? 'nothing' : 'wiped'
+    })
     return { kind: 'erased' }
+  }
+
+  /** The identity has gone: nothing that was sealed for it opens any more. */
+  forgetIdentity(): void {
+    if (this.disk.slots.size > 0) this.#world.fail('the identity went before the keyslots')
+    this.endOrdered = false
+    this.#temporaryKey = false
+    this.#closedAfterFormat = false
+    this.#reopened = false
+    this.disk.holdsData = false
+  }
+
+  /** The holders bring back the header that panic 2 destroyed; true when there is one. */
+  restoreHeader(): boolean {
+    if (this.disk.header !== 'wiped' || this.#backup === undefined) return false
+    const slots = [...this.#backup].map(([keyslot, { way, proven }]) => {
+      const old = way === 'recovery' ? { way, proven } : { way: `old ${way}`, proven: false }
+      return [keyslot, old] as const
+    })
+    this.#set('header restored', () => {
+      this.disk.slots = new Map(slots)
+      this.disk.header = 'restored'
+      this.disk.holdsData = true
+    })
+    return true
+  }
+
+  /** An operator's key: it opens, and where no way is this identity's it makes the temporary one. */
+  push(adopt: boolean): LifeEvent {
+    if (adopt) {
+      const found = [...this.disk.slots].find(([, { way }]) => way === 'temporary')
+      let keyslot = found?.[0] ?? 0
+      while (found === undefined && this.disk.slots.has(keyslot)) keyslot += 1
+      this.#set('temporary way', () => {
+        this.disk.slots.set(keyslot, { way: 'temporary', proven: true })
+        this.#temporaryKey = true
+      })
+    }
+    this.#set('opened by an operator', () => {
+      this.disk.mapped = true
+      this.#reopened = true
+    })
+    return { kind: 'opened', by: 'operator' }
+  }
+
+  #probe(): LifeEvent {
+    const { header } = this.disk
+    return { kind: 'probed', found: header === 'wiped' ? 'occupied' : header, text: 'a header' }
   }
 
   #set(what: string, change: () => void): void {

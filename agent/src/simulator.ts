@@ -21,6 +21,8 @@ export interface SimulationResult {
   elapsed: number
   powerCuts: number
   effects: number
+  /** What has happened to it: `held`, `released`, `forgotten`, `restored`, `adopted`. */
+  milestones: ReadonlySet<string>
 }
 
 /** A broken rule, with the seed that breaks it and what happened until then. */
@@ -67,8 +69,11 @@ class Simulation {
   #now = 0
   #powerCuts = 0
   #effects = 0
+  readonly #milestones = new Set<string>()
   /** What the coordinator wants of this node, until it has heard that it is done. */
-  #wanted: { set?: GuardianSet; end?: { kind: 'leave' | 'wipe'; command: string } } = {}
+  #wanted: { set?: GuardianSet; end?: LifeEvent & { kind: 'leave' | 'wipe' | 'panic' } } = {}
+  /** After panic 2 the holders may decide to bring the data back. */
+  #holdersCome = false
 
   constructor({ seed, turns = 60, step = lifeStep }: SimulationOptions) {
     this.#seed = seed
@@ -87,7 +92,7 @@ class Simulation {
     for (let turn = 0; turn < this.#turns; turn += 1) this.#turn()
     this.#calm = true
     this.#disk.guardiansUp = true
-    for (let turn = 0; turn < 60; turn += 1) this.#turn()
+    for (let turn = 0; turn < 120; turn += 1) this.#turn()
     this.#checkEnd()
     const { disk } = this.#disk
     return {
@@ -96,6 +101,7 @@ class Simulation {
       elapsed: this.#now,
       powerCuts: this.#powerCuts,
       effects: this.#effects,
+      milestones: this.#milestones,
     }
   }
 
@@ -118,15 +124,49 @@ class Simulation {
   /** What comes from outside in this turn. */
   #message(): LifeEvent | undefined {
     const { phase, enrolment } = this.#state
-    if (phase === 'factory' && enrolment === undefined) return this.#enrolment()
+    if (phase === 'factory' && enrolment === undefined) return this.#newMachine()
+    if (phase === 'rescue' && this.#chance(0.3)) return { kind: 'started', open: false }
+    if (this.#needsOperator() && this.#chance(0.3)) return this.#push()
     if (this.#calm) return this.#order()
     const dice = this.#random()
     if (dice < 0.3) return this.#order()
     if (dice < 0.35) return { kind: 'wrong_key' }
     if (dice < 0.37) this.#wanted.end ??= { kind: 'leave', command: `leave-${this.#now}` }
+    if (dice > 0.37 && dice < 0.4) this.#panic()
     if (dice > 0.99) this.#wanted.end = { kind: 'wipe', command: `wipe-${this.#now}` }
     if (dice > 0.85) this.#wanted.set = guardianSet((this.#wanted.set?.epoch ?? 0) + 1)
     return undefined
+  }
+
+  /** A machine that nobody has enrolled, with whatever is on its disk. */
+  #newMachine(): LifeEvent | undefined {
+    if (this.#holdersCome && this.#chance(0.4)) {
+      if (this.#disk.restoreHeader()) this.#milestones.add('restored')
+      this.#holdersCome = false
+    }
+    return this.#enrolment()
+  }
+
+  /** Panic only ever gets harder. */
+  #panic(): void {
+    const before = this.#wanted.end?.kind === 'panic' ? this.#wanted.end.level : 0
+    const level = ([1, 1, 2, 3] as const)[Math.floor(this.#random() * 4)] ?? 1
+    if (level > before)
+      this.#wanted.end = { kind: 'panic', level, command: `panic-${level}-${this.#now}` }
+  }
+
+  #needsOperator(): boolean {
+    const { held, task, phase } = this.#state
+    if (task?.kind === 'enrol' && task.step === 'adopt') return true
+    const shut = task === undefined || task.kind === 'reshare'
+    return held !== undefined && phase === 'locked' && shut
+  }
+
+  #push(): LifeEvent {
+    const adopt = this.#state.task?.kind === 'enrol'
+    const event = this.#disk.push(adopt)
+    this.#milestones.add(adopt ? 'adopted' : 'released')
+    return event
   }
 
   #enrolment(): LifeEvent {
@@ -157,7 +197,8 @@ class Simulation {
 
   #tell(event: LifeEvent | undefined): void {
     if (event === undefined) return
-    this.#disk.endOrdered ||= event.kind === 'wipe' || event.kind === 'leave'
+    const ends = event.kind === 'wipe' || event.kind === 'leave'
+    this.#disk.endOrdered ||= ends || (event.kind === 'panic' && event.level > 1)
     this.#take(event)
   }
 
@@ -167,9 +208,23 @@ class Simulation {
     if (state.phase === 'open' && this.#state.phase !== 'open' && !this.#disk.disk.mapped)
       this.#fail('it calls itself open and the vault is closed')
     if (state !== this.#state) this.#trace.push(`${this.#now} ${event.kind} -> ${named(state)}`)
+    this.#checkHeld(event, state)
     this.#state = state
     if (effects.length > 1) this.#fail('more than one thing is to be done')
     if (effects[0] !== undefined) this.#due = effects[0]
+  }
+
+  /** What panic 1 has shut, only an operator opens; nothing else takes the mark away. */
+  #checkHeld(event: LifeEvent, next: LifeState): void {
+    if (this.#state.held === undefined) {
+      if (next.held !== undefined) this.#milestones.add('held')
+      return
+    }
+    const freed = event.kind === 'opened' && event.by === 'operator'
+    const destroyed = next.phase === 'left' || next.phase === 'wiped'
+    if (next.held === undefined && !freed && !destroyed) this.#fail('it forgot that it is held')
+    const opens = next.phase === 'open' && this.#state.phase !== 'open'
+    if (opens && !freed) this.#fail('it is held and opened by itself')
   }
 
   #due: LifeEffect | undefined
@@ -192,6 +247,8 @@ class Simulation {
         return { kind: 'failed', text: 'nobody has come' }
       case 'report':
         return this.#report(effect)
+      case 'forget':
+        return this.#forget()
       case 'hand_over':
         if (this.#chance(0.5)) return { kind: 'handed_over' }
         delete this.#wanted.end
@@ -203,12 +260,24 @@ class Simulation {
 
   #report({ what, id }: LifeEffect & { kind: 'report' }): LifeEvent {
     if (what === 'enrolled') this.#disk.requireProven()
-    if (what === 'left' || what === 'wiped') delete this.#wanted.end
+    if (this.#wanted.end?.command === id) delete this.#wanted.end
+    if ((what === 'left' || what === 'wiped') && this.#disk.disk.slots.size > 0)
+      this.#fail(`it calls itself ${what} and keyslots remain`)
     if (this.#wanted.set?.id === id) delete this.#wanted.set
     // The coordinator has heard it; whether the node hears that it has is another matter.
     return this.#calm || this.#chance(0.7)
       ? { kind: 'reported' }
       : { kind: 'failed', text: 'no acknowledgement' }
+  }
+
+  #forget(): LifeEvent {
+    if (this.#wanted.end !== undefined && this.#wanted.end.kind === 'panic')
+      this.#trace.push(`${this.#now} a harder order comes too late`)
+    this.#disk.forgetIdentity()
+    this.#wanted = {}
+    this.#milestones.add('forgotten')
+    this.#holdersCome = this.#chance(0.7)
+    return { kind: 'forgotten' }
   }
 
   #change(what: string): void {
@@ -231,8 +300,10 @@ class Simulation {
       if (this.#disk.disk.slots.size > 0) this.#fail(`it is ${phase} and keyslots remain`)
       return
     }
-    if (this.#disk.disk.header === 'occupied') {
-      if (phase !== 'rescue' && phase !== 'factory') this.#fail(`a foreign disk ends in ${phase}`)
+    const { header } = this.#disk.disk
+    if (header === 'occupied' || header === 'wiped') {
+      if (phase !== 'rescue' && phase !== 'factory' && phase !== 'enrolling')
+        this.#fail(`a disk that is not its own ends in ${phase}`)
       return
     }
     if (phase !== 'open' || task !== undefined)

@@ -62,7 +62,10 @@ export async function enrolNode(
   const { store, clock } = deps
   using code = parseCode(order.code)
   enrolmentUrl(order.address) // an address that cannot be one costs no reservation
-  const { id, domain } = await store.write((work) => beginEnrolment(work, clock, order, by))
+  const { enrolmentsPerHour } = (await deps.manifest()).limits
+  const { id, domain } = await store.write((work) =>
+    beginEnrolment(work, clock, order, by, enrolmentsPerHour),
+  )
   try {
     const carded = await fetchCard(order.address, code)
     checkDisk(carded.card)
@@ -77,7 +80,7 @@ export async function enrolNode(
 }
 
 function checkDisk({ device, node }: NodeCard): void {
-  if (device.header === 'none') return
+  if (device.header === 'none' || device.header === 'restored') return
   const whose = device.header === 'known' ? 'a vault of Holdfast' : 'a header that is not ours'
   throw nodeFault('enrolment.disk_in_use', `${device.path} of the node carries ${whose}`, {
     hint: 'nothing is formatted over it; wipe the disk on the node first if its data may go',

@@ -182,7 +182,8 @@ export const nodeCardSchema = z.strictObject({
   device: z.strictObject({
     path: z.string().max(300),
     bytes: z.number().int(),
-    header: z.enum(['none', 'known', 'foreign']),
+    /** `restored`: wiped by panic 2, then brought back by the holders; it is adopted, not formatted. */
+    header: z.enum(['none', 'known', 'foreign', 'restored']),
   }),
 })
 export type NodeCard = z.infer<typeof nodeCardSchema>
