@@ -39,7 +39,7 @@ describe('run', () => {
     const result = await run('sh', ['-c', 'echo out; echo err >&2; exit 3'], { accept: [3] })
     assert.deepEqual(
       { ...result, stdout: result.stdout.toString() },
-      { code: 3, stdout: 'out\n', stderr: 'err\n' },
+      { code: 3, truncated: false, stdout: 'out\n', stderr: 'err\n' },
     )
   })
 
@@ -184,4 +184,13 @@ describe('startProgram', () => {
       },
     )
   })
+})
+
+test('a program that prints more than enough can be stopped and its beginning kept', async () => {
+  const { stdout, truncated } = await run('yes', ['abc'], { limit: 10_001, overflow: 'stop' })
+  assert.equal(truncated, true)
+  assert.equal(stdout.length, 10_001)
+  assert.ok(stdout.toString('utf8').startsWith('abc\nabc\n'))
+  const whole = await run('echo', ['abc'], { limit: 10, overflow: 'stop' })
+  assert.deepEqual([whole.truncated, whole.stdout.toString('utf8')], [false, 'abc\n'])
 })

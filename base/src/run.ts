@@ -20,6 +20,11 @@ export interface RunOptions {
   accept?: readonly number[]
   /** Upper bound for each of standard output and error, in bytes. Default 16 MiB. */
   limit?: number
+  /**
+   * What happens at the limit. `fail`, the default, is a fault; `stop` ends the program and gives what
+   * it has printed so far, which is then `truncated`.
+   */
+  overflow?: 'fail' | 'stop'
   /** Additional environment, never a secret. */
   environment?: Readonly<Record<string, string>>
   cwd?: string
@@ -30,6 +35,8 @@ export interface RunResult {
   /** Standard output. May be a secret: the caller owns and wipes it. */
   stdout: Buffer
   stderr: string
+  /** It was stopped because it had printed enough; the code says nothing then. */
+  truncated: boolean
 }
 
 /** A secret among the arguments is passed as the path of an inherited descriptor. */
@@ -58,7 +65,8 @@ export async function run(
     )
     const result = await execute(program, words, descriptors, options)
     announce('run', [program, ...words].join(' '))
-    if (!(options.accept ?? [0]).includes(result.code)) throw failed(program, words, result)
+    const answered = result.truncated || (options.accept ?? [0]).includes(result.code)
+    if (!answered) throw failed(program, words, result)
     return result
   } finally {
     for (const descriptor of descriptors) closeSync(descriptor)
@@ -111,11 +119,12 @@ function execute(
         const text = `${program} did not finish within ${options.timeout ?? 120_000} ms`
         return reject(baseFault('base.program_timeout', text))
       }
-      if (collect.exceeded()) {
+      if (collect.exceeded() && options.overflow !== 'stop') {
         const text = `${program} printed more than ${limit} bytes and was stopped`
         return reject(baseFault('base.program_failed', text))
       }
-      resolve({ code: code ?? (signal === null ? 1 : 137), ...collect.result() })
+      const truncated = collect.exceeded()
+      resolve({ code: code ?? (signal === null ? 1 : 137), truncated, ...collect.result() })
     })
     const { input } = options
     child.stdin?.end(input instanceof Secret ? input.reveal() : input)
@@ -130,9 +139,10 @@ function collector(limit: number, stop: () => void) {
     let size = 0
     return (chunk: Buffer) => {
       size += chunk.length
+      const room = chunk.length - Math.max(0, size - limit)
+      if (room > 0) into.push(room < chunk.length ? chunk.subarray(0, room) : chunk)
       exceeded ||= size > limit
       if (exceeded) stop()
-      else into.push(chunk)
     }
   }
   return {

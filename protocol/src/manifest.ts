@@ -59,11 +59,14 @@ const guardiansSchema = z.strictObject({
   releasesPerHour: z.number().int().min(1).max(10_000).default(60),
   /** Source address ranges that wards may ask from; none means any. */
   sources: z.array(z.string().max(64)).max(64).default([]),
+  /** A guardian that was silent for so long is lost: its wards move to others. */
+  lostMinutes: z.number().int().min(1).max(525_600).default(60),
   /** Shares are made anew after so many days. */
   refreshDays: z.number().int().min(1).max(3650).default(90),
 })
 
-const serviceSchema = z.strictObject({
+/** A service of every node: one systemd unit. */
+export const serviceDefinitionSchema = z.strictObject({
   description: z.string().max(200).default(''),
   command: z.array(z.string().max(1000)).min(1).max(64),
   /** Names of the only directory, below the vault, that it may write. */
@@ -78,16 +81,24 @@ const serviceSchema = z.strictObject({
     .optional(),
 })
 
-const healthCheckSchema = z.strictObject({
+export type ServiceDefinition = z.infer<typeof serviceDefinitionSchema>
+
+/** What must come true after a node's vault has opened, and stay so. */
+export const healthCheckSchema = z.strictObject({
   kind: z.enum(['unit', 'http', 'tcp', 'command']),
   target: z.string().max(500),
   required: z.boolean().default(true),
   withinSeconds: z.number().int().min(1).max(3600).default(60),
 })
 
+export type HealthCheck = z.infer<typeof healthCheckSchema>
+
 const limitsSchema = z.strictObject({
-  requestsPerMinute: z.number().int().min(10).default(600),
+  /** From one source; strangers may make a fifth of them. */
+  requestsPerMinute: z.number().int().min(60).default(1200),
+  /** From one source, also over restarts. */
   loginsPerMinute: z.number().int().min(1).default(10),
+  /** In the whole fleet. */
   enrolmentsPerHour: z.number().int().min(1).default(1000),
 })
 
@@ -106,7 +117,7 @@ export const manifestSchema = z
     genesis: z.strictObject({ peers: z.number().int().min(2).max(64).default(5) }).prefault({}),
     /** The tunnel's address pool; /16 by default, so more than 253 nodes fit. */
     network: z.strictObject({ pool: z.cidrv4().default('10.88.0.0/16') }).prefault({}),
-    services: z.record(nameSchema, serviceSchema).default({}),
+    services: z.record(nameSchema, serviceDefinitionSchema).default({}),
     healthChecks: z.record(nameSchema, healthCheckSchema).default({}),
     /** Panic 2 and 3, and reset, need a second person. */
     twoPersonRule: z.boolean().default(false),
