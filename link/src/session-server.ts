@@ -11,6 +11,7 @@ import {
 import { type WebSocket, WebSocketServer } from 'ws'
 import { Channel, parserOf, sessionClosed } from './channel.ts'
 import type { CloseCode, Closed } from './close-reasons.ts'
+import { paceHandshakes } from './handshake-pace.ts'
 import { Outbox } from './outbox.ts'
 import type { Hello, Welcome } from './session.ts'
 import { nodeOf } from './tls.ts'
@@ -88,6 +89,7 @@ class SessionAcceptor implements Acceptor {
   readonly #strangers = new Set<Session>()
   readonly #options: AcceptOptions
   readonly #socketServer: WebSocketServer
+  readonly #pace: Disposable
   readonly #stop = new AbortController()
   readonly #upgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
 
@@ -100,12 +102,14 @@ class SessionAcceptor implements Acceptor {
     })
     this.#upgrade = (request, socket, head) => this.#accept(request, socket, head)
     options.server.on('upgrade', this.#upgrade)
+    this.#pace = paceHandshakes(options.server)
     void this.#sweep()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort()
     this.#options.server.off('upgrade', this.#upgrade)
+    this.#pace[Symbol.dispose]()
     const sessions = new Set([...this.sessions.values(), ...this.#strangers])
     for (const session of sessions) session.close(1001, 'this coordinator stops')
     await Promise.all([...sessions].map((session) => session.channel.closed))

@@ -1,7 +1,15 @@
 import type { KeyObject } from 'node:crypto'
 import { Agent, type AgentOptions } from 'node:https'
 import type { Duplex } from 'node:stream'
-import { type ConnectionOptions, connect, TLSSocket, type TlsOptions } from 'node:tls'
+import {
+  type ConnectionOptions,
+  connect,
+  createSecureContext,
+  type SecureContext,
+  type SecureContextOptions,
+  TLSSocket,
+  type TlsOptions,
+} from 'node:tls'
 import { linkFault } from './faults.ts'
 import { keyId } from './key-id.ts'
 
@@ -42,6 +50,8 @@ type Connected = (error: Error | null, stream: Duplex) => void
 class PinnedAgent extends Agent {
   readonly #identity: string
   readonly #pinned: PinnedTlsOptions
+  /** Made once: reading keys and certificates takes as long as half a handshake. */
+  #context: SecureContext | undefined
 
   constructor(identity: string, options: PinnedTlsOptions) {
     const { from } = options
@@ -54,7 +64,8 @@ class PinnedAgent extends Agent {
   /** Hands the socket over only after the identity is known to be right. */
   override createConnection(options: AgentOptions, callback?: Connected): undefined {
     const { host, port, path: _path, ...rest } = options as ConnectionOptions // an agent gets what connect takes
-    const socket = connect({ ...rest, ...clientOptions(this.#pinned), host, port })
+    this.#context ??= createSecureContext(contextOptions(this.#pinned))
+    const socket = connect({ ...rest, ...clientOptions, secureContext: this.#context, host, port })
     const target = `${host}:${port}`
     // The callback's type has no failure without a stream; Node ignores it when there is an error.
     const done = (error: Error | null) => callback?.(error, socket)
@@ -81,12 +92,15 @@ class PinnedAgent extends Agent {
   }
 }
 
-function clientOptions({ own, authority }: PinnedTlsOptions): ConnectionOptions {
+const clientOptions: ConnectionOptions = {
+  rejectUnauthorized: false, // `wrongIdentity` decides instead, before anything is sent
+  servername: '', // addresses are not names; nothing is chosen by it
+  checkServerIdentity: () => undefined,
+}
+
+function contextOptions({ own, authority }: PinnedTlsOptions): SecureContextOptions {
   return {
     minVersion: 'TLSv1.3',
-    rejectUnauthorized: false, // `wrongIdentity` decides instead, before anything is sent
-    servername: '', // addresses are not names; nothing is chosen by it
-    checkServerIdentity: () => undefined,
     ...(own === undefined ? {} : ownOptions(own)),
     ...(authority === undefined ? {} : { ca: authority }),
   }
