@@ -104,6 +104,7 @@ test('faults are made by their part, so that no code escapes its table', () => {
   )
   assert.deepEqual(made.toSorted(), [
     'base/src/fault.ts',
+    'cli/src/node-failure.ts', // a fault that came from a node, as it was
     'keyserver/src/messages.ts', // a fault that came from another process, as it was
     'link/src/api-client.ts', // a fault that came from the coordinator, as it was
   ])

@@ -56,6 +56,7 @@ const testSupport = [
   'agent/src/kill-at-effect.ts',
   'agent/src/peer-fleet.ts',
   'cli/src/stage-coordinator.ts',
+  'cli/src/stage-fleet.ts',
   'cli/src/stage.ts',
   'cli/src/transcript.ts',
   'coordinator/src/api-client-fixture.ts',

@@ -41,8 +41,12 @@ after(async () => {
 
 for (const page of pages) {
   test(`the commands of ${page}`, async () => {
-    await stage.reset()
     const text = readFileSync(join(root, page), 'utf8')
+    await stage.reset(
+      consoleBlocks(text)
+        .map((block) => block.text)
+        .join('\n'),
+    )
     await using running = new AsyncDisposableStack()
     const place = { directory: stage.work }
     for (const { text: block, line } of consoleBlocks(text)) {

@@ -121,7 +121,7 @@ async function perform({ run }: Example): Promise<void> {
     assert.equal((await parse(commandTree, wordsOf(run), '0')).kind, 'run')
     return
   }
-  await stage.reset()
+  await stage.reset(run)
   if (runsOn(run)) return await performRunning(run)
   await using _fleet = /^holdfast up \w/.test(run) ? await localFleet() : undefined
   const prepared = preparations.find(([pattern]) => pattern.test(run))

@@ -96,7 +96,11 @@ function build(
   if (load !== undefined) {
     command.action(() => {
       const values = new Map(
-        command.options.map((option) => [nameOf(option), givenValue(command, option)]),
+        command.options.map((option) => {
+          const value = givenValue(command, option)
+          // Commander keeps `--no-wait` as a `wait` that is false; here it is a flag of its own.
+          return [nameOf(option), option.negate ? value === false : value]
+        }),
       )
       found({ kind: 'run', path, load, input: new Input(values, command.processedArgs) })
     })

@@ -28,8 +28,9 @@ test('there are scenarios', () => {
 
 for (const name of names) {
   test(`scenario ${name.replace('.txt', '')}`, async () => {
-    await stage.reset()
-    const { steps, files } = parseTranscript(readFileSync(join(folder, name), 'utf8'))
+    const text = readFileSync(join(folder, name), 'utf8')
+    await stage.reset(text)
+    const { steps, files } = parseTranscript(text)
     assert.ok(steps.length > 0, 'it has no commands')
     for (const [file, text] of files) await writeFile(join(stage.work, file), stage.real(text))
     for (const step of steps) await perform(step, name)

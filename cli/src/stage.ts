@@ -5,6 +5,7 @@ import { type RunningProgram, type RunResult, run, startProgram } from '@holdfas
 import { adminClient } from '@holdfast/keyserver'
 import { bundle } from '../build/bundle.ts'
 import { StageCoordinator } from './stage-coordinator.ts'
+import { StageFleet, secondUser } from './stage-fleet.ts'
 
 // What the tests of this part run commands in: a directory with everything that the examples of
 // the help and the documents name, on real key servers and real LUKS2 volumes. Names from the
@@ -16,11 +17,19 @@ import { StageCoordinator } from './stage-coordinator.ts'
 //   https://fleet.example.com:8443      a running coordinator, logged in to; its identity is PIN1
 //   https://new.example.com:8443        one that nobody has claimed; its identity is NEWPIN and its
 //                                       directory /srv/new
-// `reset` puts the files, the key servers' keys and the coordinators back to how they were.
+// Where a text has commands about nodes, the running coordinator is one with nodes (stage-fleet.ts):
+//   node-1, NODE1                       a node, and its id; its peer port is node1.example.com:9998
+//   new.example.com:9999                a machine that nobody has enrolled
+// `reset` puts the files, the key servers' keys, the coordinators and the nodes back to how they were.
 
 const servers = [1, 2, 3]
 const usesCoordinator =
   /holdfast (coordinator|manifest|audit|holder (request|answer|submit|prove))\b|\/srv\/new/
+
+const usesFleet = /holdfast (node|status|doctor)\b/
+/** What changes nothing of the fleet that anybody would see later. */
+const onlyLooks =
+  /^holdfast (node (list|show|status|commands|wait|invites|services|logs|rehearse)|status|doctor)\b[^;&|]*(\| jq [^;&|]*('[^']*')?)?$/
 
 /** The documents' names for a coordinator. */
 function coordinatorNames(each: StageCoordinator, index: number): [string, string][] {
@@ -46,6 +55,10 @@ export class Stage implements AsyncDisposable {
   #names: readonly (readonly [string, string])[] = []
   readonly #coordinators: StageCoordinator[] = []
   #coordinatorsUsed = false
+  #fleet: StageFleet | undefined
+  /** The text that is played now has commands about nodes. */
+  #withFleet = false
+  #fleetChanged = false
   readonly #cleanup = new AsyncDisposableStack()
 
   private constructor(root: string) {
@@ -81,7 +94,8 @@ export class Stage implements AsyncDisposable {
     command: string,
     options: { input?: string; timeout?: number } = {},
   ): Promise<RunResult> {
-    if (usesCoordinator.test(command)) this.#coordinatorsUsed = true
+    if (this.#withFleet) this.#fleetChanged ||= !onlyLooks.test(command)
+    else if (usesCoordinator.test(command)) this.#coordinatorsUsed = true
     const shell = command.includes('completion zsh') ? 'zsh' : 'bash'
     const first = shell === 'zsh' ? 'autoload -U compinit; compinit -u -D; ' : ''
     return await run(shell, ['-c', `${first}${this.real(command)}`], {
@@ -105,24 +119,55 @@ export class Stage implements AsyncDisposable {
 
   /** Replaces the documents' names by the real ones. */
   real(text: string): string {
-    return this.#names.reduce((changed, [from, to]) => changed.replaceAll(from, to), text)
+    return this.#allNames().reduce((changed, [from, to]) => changed.replaceAll(from, to), text)
   }
 
   /** Replaces real names by the documents' ones, in what a command printed. */
   documented(text: string): string {
-    return this.#names
+    return this.#allNames()
       .reduce((changed, [from, to]) => changed.replaceAll(to, from), text)
       .replaceAll(`${this.work}/`, '')
   }
 
-  /** Puts every file back to how it was at the start. */
-  async reset(): Promise<void> {
+  /** The fleet's come first: its coordinator has the name of the one without nodes. */
+  #allNames(): readonly (readonly [string, string])[] {
+    return this.#withFleet ? [...(this.#fleet?.names ?? []), ...this.#names] : this.#names
+  }
+
+  /**
+   * Puts every file back to how it was at the start.
+   * @param text what is going to be played: it decides whether there are nodes
+   */
+  async reset(text = ''): Promise<void> {
+    this.#withFleet = usesFleet.test(text)
+    if (this.#withFleet) await this.#prepareFleet()
+    const template = join(this.root, this.#withFleet ? 'template-fleet' : 'template')
     await rm(this.work, { recursive: true, force: true })
-    await run('cp', ['-a', '--sparse=always', join(this.root, 'template'), this.work])
+    await run('cp', ['-a', '--sparse=always', template, this.work])
     await Promise.all(servers.map((number) => this.#resetServer(number)))
     if (!this.#coordinatorsUsed) return
     await Promise.all(this.#coordinators.map((each) => each.reset()))
     this.#coordinatorsUsed = false
+  }
+
+  /** Makes the fleet when it is first needed, and puts it back when somebody has changed it. */
+  async #prepareFleet(): Promise<void> {
+    if (this.#fleet !== undefined) {
+      if (this.#fleetChanged) await this.#fleet.reset()
+      this.#fleetChanged = false
+      return
+    }
+    const [home, bin] = [join(this.root, 'with-nodes'), join(this.root, 'bin')]
+    const template = join(this.root, 'template')
+    await run('cp', ['-a', '--sparse=always', template, `${template}-fleet`])
+    const { program } = this
+    const fleet = await StageFleet.start({ home, bin, program, work: `${template}-fleet` })
+    this.#fleet = this.#cleanup.use(fleet)
+    const login = `cd ${template}-fleet && holdfast coordinator login --coordinator https://fleet.example.com:8443 --identity PIN1`
+    await this.#must(`${login} --state-dir state --password-file ${fleet.passwordFile}`)
+    await this.#must(`${login} --state-dir bob --user ${secondUser} --password-file passphrase`)
+    await fleet.keep()
+    this.#fleetChanged = false
   }
 
   /** Gives a key server the keys that it had when the template was made. */

@@ -1,3 +1,4 @@
+import { agentCommand } from './agent-commands.ts'
 import { auditCommand } from './audit-commands.ts'
 import type { CommandSpec } from './command.ts'
 import { coordinatorCommand } from './coordinator-commands.ts'
@@ -5,6 +6,7 @@ import { exposureCommand } from './exposure-commands.ts'
 import { completionCommand, helpCommand } from './help-commands.ts'
 import { keyserverCommand } from './keyserver-commands.ts'
 import { manifestCommand } from './manifest-commands.ts'
+import { nodeCommand } from './node-commands.ts'
 import { sealCommands } from './seal-commands.ts'
 import { drillCommand, upCommand } from './up-commands.ts'
 import { vaultCommand } from './vault-commands.ts'
@@ -32,6 +34,8 @@ export const commandTree: CommandSpec = {
     exposureCommand,
     recoverCommand,
     coordinatorCommand,
+    agentCommand,
+    nodeCommand,
     manifestCommand,
     holderCommand,
     auditCommand,

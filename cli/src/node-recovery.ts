@@ -1,0 +1,92 @@
+import { createPublicKey, type KeyObject } from 'node:crypto'
+import { join } from 'node:path'
+import { ensureDirectory, isFault, type Secret, writeDurable } from '@holdfast/base'
+import { thumbprint } from '@holdfast/crypto'
+import type { RecoveryWay } from '@holdfast/protocol'
+import {
+  createPins,
+  type HolderAnswer,
+  type HolderRequest,
+  type Holders,
+  holderRequests,
+  open,
+} from '@holdfast/seal'
+import type { Context, Outcome } from './command.ts'
+import { cliFault } from './faults.ts'
+import { holdersFrom, readPrivateKey } from './holders.ts'
+import type { Input } from './input.ts'
+
+// The holders' way into a node's vault. A holder's key is recognised by its thumbprint, so nobody has
+// to say whose it is.
+
+/** Answers with the keys of --key, found by thumbprint, and the shares of --share, found by name. */
+export async function holdersGiven(input: Input, context: Context): Promise<Holders> {
+  const keys = new Map<string, KeyObject>()
+  for (const file of input.texts('key')) {
+    const key = await readPrivateKey(`the holder in ${file}`, file, input, context)
+    keys.set(kidOf(key), key)
+  }
+  const byName = await holdersFrom(input, context)
+  return {
+    answer: async (request: HolderRequest, signal): Promise<HolderAnswer | undefined> => {
+      const privateKey = keys.get(request.kid)
+      return privateKey === undefined ? await byName.answer(request, signal) : { privateKey }
+    },
+  }
+}
+
+function kidOf(key: KeyObject): string {
+  const jwk = createPublicKey(key).export({ format: 'jwk' })
+  return thumbprint({ ...jwk, kty: jwk.kty ?? '' })
+}
+
+/**
+ * The passphrase of the first holders' way that opens.
+ * @throws Fault cli.recovery_absent, and what the way's policy says when too few holders are here
+ */
+export async function openRecovery(
+  name: string,
+  recovery: readonly RecoveryWay[],
+  holders: Holders,
+  signal: AbortSignal,
+): Promise<Secret> {
+  let problem: unknown = cliFault(
+    'cli.recovery_absent',
+    `the vault of ${name} has no holders' way`,
+    {
+      hint: 'somebody who knows a passphrase can type it: holdfast node unlock NAME',
+    },
+  )
+  for (const { sealed } of recovery) {
+    try {
+      return await open(createPins({ holders }), sealed, { signal })
+    } catch (error) {
+      if (!isFault(error)) throw error
+      problem = error
+    }
+  }
+  throw problem
+}
+
+/** Writes what each holder's key unwraps, for openssl or an HSM; it is in the vault's header, public. */
+export async function exportShares(
+  name: string,
+  recovery: readonly RecoveryWay[],
+  folder: string,
+): Promise<Outcome> {
+  const shares = recovery.flatMap(({ sealed }) => holderRequests(sealed))
+  const written: string[] = []
+  await ensureDirectory(folder)
+  for (const { name: holder, wrapped } of shares) {
+    if (wrapped.length === 0) continue // P-256 and X25519 holders agree on a key, none is wrapped
+    const file = join(folder, `${holder}.wrapped`)
+    await writeDurable(file, wrapped)
+    written.push(file)
+  }
+  const holders = shares.map(({ name: holder, kid, alg }) => ({ name: holder, kid, alg }))
+  const next = `next: unwrap each with its holder's key, then holdfast node unlock ${name} --share NAME=FILE`
+  return {
+    json: { name, holders, written },
+    text: [...written.map((file) => `wrote ${file}`), next].join('\n'),
+  }
+}

@@ -1,0 +1,93 @@
+import { createPublicKey } from 'node:crypto'
+import type { Secret } from '@holdfast/base'
+import { encryptJwe } from '@holdfast/crypto'
+import type { RecoveryWay } from '@holdfast/protocol'
+import type { Context, Outcome } from './command.ts'
+import { cliFault } from './faults.ts'
+import type { Input } from './input.ts'
+import { LockedNode } from './node-locked.ts'
+import { order } from './node-order.ts'
+import { nodeFrom } from './node-place.ts'
+import { exportShares, holdersGiven, openRecovery } from './node-recovery.ts'
+import { readSecretText } from './streams.ts'
+
+// Opening a locked node by people: the passphrase comes from the holders' way or is typed, is sealed
+// for the node's exchange key at once, and is shown nowhere. It reaches the node through the
+// coordinator, or directly at its peer port when the coordinator is away.
+
+/** A locked node, however it is reached. */
+interface Locked {
+  name: string
+  open: boolean
+  /** True while the vault has its temporary first way in. */
+  genesis: boolean | undefined
+  /** PEM. */
+  exchange: string
+  recovery: readonly RecoveryWay[]
+  /** Hands in a compact JWE; resolves when the vault is open. */
+  push(sealed: string): Promise<void>
+}
+
+/** `holdfast node unlock` */
+export async function unlockAction(input: Input, context: Context): Promise<Outcome> {
+  const at = input.text('at')
+  if (at !== undefined) {
+    using node = await LockedNode.connect(at, input.text('pin'), context)
+    const { name, phase, exchange, recovery } = await node.state()
+    const push = async (sealed: string) => void (await node.unlock(sealed))
+    const locked = { name, open: phase === 'open', genesis: undefined, exchange, recovery, push }
+    return await unlock(locked, input, context)
+  }
+  using found = await nodeFrom(input, context)
+  const { client, node } = found
+  const asked = await order(client, node, { kind: 'status' }, input, context)
+  if (!asked.ended) throw cliFault('cli.usage', 'unlocking cannot go on unwatched')
+  const { report, exchange, recovery } = asked.data
+  const locked: Locked = {
+    name: node.name,
+    open: report.phase === 'open',
+    genesis:
+      report.ways.some(({ label }) => label === 'temporary') || report.guardians.length === 0,
+    exchange,
+    recovery,
+    push: async (sealed) => {
+      await order(client, node, { kind: 'unlock', arguments: { sealed } }, input, context)
+    },
+  }
+  return await unlock(locked, input, context)
+}
+
+async function unlock(node: Locked, input: Input, context: Context): Promise<Outcome> {
+  const { name, recovery, exchange } = node
+  const folder = input.text('export-shares')
+  if (folder !== undefined) return await exportShares(name, recovery, folder)
+  if (node.open) {
+    return { json: { name, phase: 'open', changed: false }, text: `${name} is open already` }
+  }
+  if (input.flag('genesis')) requireGenesis(node)
+  using passphrase = await passphraseFor(node, input, context)
+  await node.push(await encryptJwe({ alg: 'ECDH-ES' }, createPublicKey(exchange), passphrase))
+  return { json: { name, phase: 'open', changed: true }, text: `${name} is open` }
+}
+
+function requireGenesis({ name, genesis }: Locked): void {
+  if (genesis !== false) return
+  throw cliFault('cli.genesis_over', `${name} is guarded by peers and opens by itself`, {
+    hint: `why does it not? holdfast doctor node ${name}; its holders can still open it, without --genesis`,
+  })
+}
+
+async function passphraseFor(node: Locked, input: Input, context: Context): Promise<Secret> {
+  const { name, recovery } = node
+  const file = input.text('passphrase-file')
+  if (file !== undefined) return await readSecretText(file)
+  if (input.has('key') || input.has('share') || input.flag('genesis')) {
+    return await openRecovery(name, recovery, await holdersGiven(input, context), context.signal)
+  }
+  if (context.terminal !== undefined) {
+    return await context.terminal.secret(`A passphrase of the vault of ${name}`, context.signal)
+  }
+  throw cliFault('cli.no_terminal', 'no key is given and nobody is there to type a passphrase', {
+    hint: 'holders: --key FILE for each; a passphrase: --passphrase-file FILE, or - for standard input',
+  })
+}
