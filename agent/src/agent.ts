@@ -13,9 +13,11 @@ import { LockedApi } from './locked-api.ts'
 import { Membership, wardIdentityOf } from './membership.ts'
 import { type NodeDirectory, openNodeDirectory } from './node-directory.ts'
 import { NodeVault } from './node-vault.ts'
+import { NodeWorks, type WorksOptions } from './node-works.ts'
 import { peerPin } from './peer-pin.ts'
 import { reportOf } from './report.ts'
 import { probeGuardians } from './share-health.ts'
+import { type Systemd, systemdOf } from './systemd.ts'
 import { temporaryPin } from './temporary-pin.ts'
 import { UnlockDesk } from './unlock-desk.ts'
 import { UnlockProgress } from './unlock-progress.ts'
@@ -35,6 +37,7 @@ export interface AgentOptions {
   onEvent?: (event: AgentEvent) => void
   clock?: Clock
   backoff?: { base: number; most: number }
+  works?: WorksOptions
 }
 
 /** What an agent tells whoever runs it; the code is for the console and nobody else. */
@@ -60,7 +63,7 @@ export interface Agent extends AsyncDisposable {
 export async function startAgent(options: AgentOptions, signal: AbortSignal): Promise<Agent> {
   await ensureDirectory(options.runtimeDirectory)
   const directory = await openNodeDirectory(options.directory)
-  const agent = new RunningAgent(options, directory, signal)
+  const agent = new RunningAgent(options, directory, await systemdOf(), signal)
   try {
     await agent.start()
   } catch (error) {
@@ -79,22 +82,30 @@ class RunningAgent implements Agent {
   readonly #runner: LifeRunner
   readonly #commands: Commands
   readonly #effects: LifeEffects
+  readonly #works: NodeWorks
   readonly #desk: UnlockDesk
   readonly #progress: UnlockProgress
   readonly #incidents: string[] = []
   readonly #startedAt = performance.now()
   readonly #stop = new AbortController()
   #membership: Promise<Membership> | undefined
+  #member: Membership | undefined
   #ended: Promise<void> | undefined
   #forgotten = false
 
-  constructor(options: AgentOptions, directory: NodeDirectory, signal: AbortSignal) {
+  constructor(
+    options: AgentOptions,
+    directory: NodeDirectory,
+    systemd: Systemd | undefined,
+    signal: AbortSignal,
+  ) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
     this.#directory = directory
     this.#signal = AbortSignal.any([signal, this.#stop.signal])
     const { keys, store, path } = directory
     this.#progress = new UnlockProgress(this.#clock)
+    this.#works = this.#nodeWorks(systemd)
     this.#vault = new NodeVault({
       node: keys.node,
       device: options.device,
@@ -102,6 +113,7 @@ class RunningAgent implements Agent {
       pins: () => this.#pins(),
       clock: this.#clock,
       enrolment: () => this.state.enrolment,
+      users: this.#works,
     })
     this.#runner = new LifeRunner({
       state: directory.state,
@@ -116,6 +128,7 @@ class RunningAgent implements Agent {
     this.#commands = new Commands({
       directory: path,
       handlers: handlersOf({
+        works: this.#works,
         vault: this.#vault,
         exchange: keys.exchange,
         report: () => this.report(),
@@ -138,6 +151,26 @@ class RunningAgent implements Agent {
       tell: (event) => this.#runner.tell(event),
     })
     this.#effects = this.#lifeEffects()
+  }
+
+  #nodeWorks(systemd: Systemd | undefined): NodeWorks {
+    const { works = {}, runtimeDirectory } = this.#options
+    return new NodeWorks({
+      options: works,
+      directory: this.#directory.path,
+      runtimeDirectory,
+      systemd,
+      state: () => this.state,
+      policy: () => this.#member?.documents.policy,
+      closeVault: () => this.#vault.close(),
+      reopenVault: async () => {
+        await this.#runner.tell({ kind: 'started', open: await this.#vault.isMapped() })
+      },
+      onChange: () => void this.#tellPhase(),
+      onIncident: (code, text) => this.#incident(code, text),
+      onFailure: (text) => this.#event({ kind: 'waiting', text }),
+      clock: this.#clock,
+    })
   }
 
   #lifeEffects(): LifeEffects {
@@ -177,7 +210,9 @@ class RunningAgent implements Agent {
     if (repaired.length > 0) this.#event({ kind: 'repaired', copies: repaired })
     this.#joinIfEnrolled(this.state)
     await this.#membership
-    await this.#runner.tell({ kind: 'started', open: await this.#vault.isMapped() })
+    const device = await this.#vault.mapped()
+    this.#works.start(device)
+    await this.#runner.tell({ kind: 'started', open: device !== undefined })
     await this.#commands.resume()
   }
 
@@ -186,6 +221,7 @@ class RunningAgent implements Agent {
     return await reportOf({
       state: this.state,
       vault: this.#vault,
+      works: this.#works.report(),
       generation: membership?.generation ?? 0,
       wards: (await membership?.wards.wards())?.length ?? 0,
       incidents: this.#incidents,
@@ -202,11 +238,13 @@ class RunningAgent implements Agent {
     this.#stop.abort()
     await this.#commands[Symbol.asyncDispose]()
     await this.#runner[Symbol.asyncDispose]()
+    await this.#works[Symbol.asyncDispose]()
     await (await this.#membership?.catch(() => undefined))?.[Symbol.asyncDispose]()
     await this.#directory[Symbol.asyncDispose]()
   }
 
   #event(event: AgentEvent): void {
+    if (event.kind !== 'code') this.#works.say(JSON.stringify(event))
     this.#options.onEvent?.(event)
   }
 
@@ -297,7 +335,10 @@ class RunningAgent implements Agent {
       signal: this.#signal,
     })
     this.#membership.then(
-      ({ peerPort: port }) => this.#event({ kind: 'peer_port', port }),
+      (membership) => {
+        this.#member = membership
+        this.#event({ kind: 'peer_port', port: membership.peerPort })
+      },
       (error: unknown) => {
         this.#membership = undefined // the next report tries again
         this.#incident('agent.membership_failed', messageOf(error))

@@ -6,9 +6,11 @@ import { rehearseHandler, statusHandler } from './commands-status.ts'
 import { unlockHandler } from './commands-unlock.ts'
 import type { LifeEvent } from './life.ts'
 import type { NodeVault } from './node-vault.ts'
+import type { NodeWorks } from './node-works.ts'
 
 /** What handlers may use of the agent. */
 export interface HandlerDeps {
+  works: NodeWorks
   vault: NodeVault
   exchange: KeyObject
   report: () => Promise<NodeReport>
@@ -25,6 +27,7 @@ export interface HandlerDeps {
 /** Every command that this agent knows. */
 export function handlersOf(deps: HandlerDeps): CommandHandlers {
   return {
+    ...deps.works.handlers(),
     status: statusHandler(deps),
     rehearse: rehearseHandler(deps),
     unlock: unlockHandler(deps),

@@ -15,6 +15,9 @@ function given() {
       device: { type: 'string' },
       host: { type: 'string' },
       console: { type: 'string' },
+      mount: { type: 'string' },
+      'reboot-command': { type: 'string' },
+      'boot-id': { type: 'string' },
       'enrolment-port': { type: 'string', default: `${enrolmentPort}` },
       'peer-port': { type: 'string', default: `${peerPort}` },
       'wireguard-port': { type: 'string', default: `${tunnelPort}` },
@@ -37,6 +40,13 @@ async function main(): Promise<void> {
     enrolmentPort: Number(values['enrolment-port']),
     peerPort: Number(values['peer-port']),
     wireguardPort: Number(values['wireguard-port']),
+    works: {
+      ...(values.mount === undefined ? {} : { mountPath: values.mount }),
+      ...(values['reboot-command'] === undefined
+        ? {}
+        : { rebootCommand: values['reboot-command'] }),
+      ...(values['boot-id'] === undefined ? {} : { bootIdPath: values['boot-id'] }),
+    },
   }
   const shown = {
     ...(values.console === undefined ? {} : { console: values.console }),

@@ -50,6 +50,15 @@ export interface NodeVaultOptions {
   pins: () => Pins
   clock: Clock
   enrolment: () => Enrolment | undefined
+  /** What uses the opened vault. */
+  users?: VaultUsers
+}
+
+export interface VaultUsers {
+  /** Lets go of the vault, which is about to close. May come twice. */
+  beforeClose(): Promise<void>
+  /** The vault is open: mapped as this device, or only proven. Must not fail. */
+  afterOpen(device: string | undefined): void
 }
 
 const awaits = 'was wiped by panic 2 and the holders can bring it back: the sealed header of'
@@ -107,8 +116,19 @@ export class NodeVault {
     })
   }
 
+  /** Whoever uses the vault lets go of it first. */
   async close(): Promise<void> {
+    await this.#options.users?.beforeClose()
     if (await this.isMapped()) await closeMapping(await this.#mapping())
+  }
+
+  /** The opened vault as a device, if device-mapper holds it open. */
+  async mapped(): Promise<string | undefined> {
+    return (await this.isMapped()) ? `/dev/mapper/${await this.#mapping()}` : undefined
+  }
+
+  async #opened(): Promise<void> {
+    this.#options.users?.afterOpen(await this.mapped())
   }
 
   /** True when device-mapper holds the vault open. */
@@ -130,12 +150,14 @@ export class NodeVault {
     await resumeVault(this.#deps, this.#volume)
     // A mapping whose proof was not written down before the power went: it is made again.
     await this.close()
-    return await unlockVault(this.#deps, this.#volume, {
+    const unlocked = await unlockVault(this.#deps, this.#volume, {
       name: await this.#mapping(),
       retry: true,
       signal,
       onEvent,
     })
+    await this.#opened()
+    return unlocked
   }
 
   /**
@@ -150,6 +172,7 @@ export class NodeVault {
       purposes: [],
       passphrase: async () => passphrase.clone(),
     })
+    await this.#opened()
     if (renew) await this.#renewTemporary(passphrase)
     return unlocked
   }
@@ -189,6 +212,7 @@ export class NodeVault {
     if (reopen) await this.close()
     const name = await this.#mapping()
     await unlockVault(this.#deps, this.#volume, { keyslot, signal, name, testOnly: !reopen })
+    if (reopen) await this.#opened()
   }
 
   /** Removes every automatic way that the agent made but one. */
@@ -203,6 +227,7 @@ export class NodeVault {
 
   /** Carries out an order of one of the three levels; see `vault-end.ts`. */
   async end(level: PanicLevel, command: string): Promise<Receipt | undefined> {
+    await this.#options.users?.beforeClose()
     return await endVault(this.#end, level, command)
   }
 

@@ -10,6 +10,8 @@ import type { NodeVault } from './node-vault.ts'
 export interface ReportFacts {
   state: LifeState
   vault: NodeVault
+  /** Of services and their health. */
+  works: Pick<NodeReport, 'services' | 'health'>
   /** Highest coordinator generation seen. */
   generation: number
   wards: number
@@ -33,7 +35,7 @@ export async function reportOf(facts: ReportFacts): Promise<NodeReport> {
     ways: slots.map(wayOf),
     mapped: hasVault && (await vault.isMapped()),
     network: 'mutual-tls',
-    services: {},
+    ...facts.works,
     incidents: facts.incidents.slice(-32).map((text) => text.slice(0, 300)),
     lastErrors: state.lastErrors.toReversed(),
     uptimeSeconds: facts.uptimeSeconds,

@@ -16,8 +16,6 @@ export interface ServicesDeps {
   /** Undefined where systemd does not run. */
   systemd: Systemd | undefined
   mount: VaultMount
-  /** The mapped vault, as a device; undefined while it is closed or was only proven. */
-  device: () => Promise<string | undefined>
   /** Why there is no mapped vault, in words for people. */
   why: () => string
   /** The manifest's services as they came. */
@@ -28,7 +26,7 @@ export interface ServicesDeps {
   /** A state has changed. */
   onChange: (services: readonly ServiceStatus[]) => void
   onFailure: (text: string) => void
-  /** Called once the vault is mounted, before services start. */
+  /** The vault is mounted; before services start, and again at every look. */
   onMounted?: () => Promise<void>
   clock: Clock
   /** Milliseconds between two looks. Default 5000. */
@@ -38,8 +36,8 @@ export interface ServicesDeps {
 export class Services {
   readonly #deps: ServicesDeps
   #turn: Promise<unknown> = Promise.resolve()
-  /** Between the order to close the vault and its next opening nothing is mounted or started. */
-  #held = false
+  /** The mapped vault. Between the order to close it and its next opening there is none. */
+  #device: string | undefined
   #last: readonly ServiceStatus[] = []
   #shown = ''
 
@@ -75,7 +73,7 @@ export class Services {
 
   /** Stops every service and unmounts the vault, which is about to close. May be done twice. */
   async beforeClose(): Promise<void> {
-    this.#held = true
+    this.#device = undefined
     await this.#alone(async () => {
       await this.#stopAll()
       await this.#deps.mount.unmount()
@@ -83,9 +81,12 @@ export class Services {
     })
   }
 
-  /** The vault is open again. Returns before anything is started: opening does not wait for it. */
-  afterOpen(): void {
-    this.#held = false
+  /**
+   * The vault is open, mapped as `device`, or only proven. Returns before anything is started: opening
+   * does not wait for it.
+   */
+  afterOpen(device: string | undefined): void {
+    this.#device = device
     this.converge().catch((error: unknown) => this.#deps.onFailure(messageOf(error)))
   }
 
@@ -126,14 +127,10 @@ export class Services {
   }
 
   async #apply(): Promise<void> {
-    const { systemd, mount, device, onMounted } = this.#deps
-    if (this.#held) return
-    const mapped = await device()
-    if (mapped === undefined) return
-    if (!(await mount.isMounted())) {
-      await mount.mount(mapped)
-      await onMounted?.()
-    }
+    const { systemd, mount, onMounted } = this.#deps
+    if (this.#device === undefined) return
+    if (!(await mount.isMounted())) await mount.mount(this.#device)
+    await onMounted?.()
     if (systemd === undefined) return
     const wanted = new Map<string, string>()
     for (const { name, service } of this.#parsed()) {
@@ -168,9 +165,9 @@ export class Services {
 
   /** Why no service at all is run; undefined when they are. */
   async #refusal(): Promise<string | undefined> {
-    const { systemd, device, why, mount } = this.#deps
+    const { systemd, why, mount } = this.#deps
     if (systemd === undefined) return 'systemd does not run on this machine'
-    if ((await device()) === undefined) return why()
+    if (this.#device === undefined) return why()
     return (await mount.isMounted()) ? undefined : 'the vault is not mounted yet'
   }
 

@@ -6,6 +6,8 @@ import type { Input } from './input.ts'
 export async function serveAction(input: Input, context: Context): Promise<undefined> {
   const { settings, streams, signal, json, clock } = context
   const [host, terminal] = [input.text('host'), input.text('console')]
+  const [mount, reboot] = [input.text('mount'), input.text('reboot-command')]
+  const boot = input.text('boot-id')
   const port = (name: string, usual: number) => input.count(name, 0, 65_535) ?? usual
   await runAgent(
     {
@@ -16,6 +18,11 @@ export async function serveAction(input: Input, context: Context): Promise<undef
       enrolmentPort: port('enrolment-port', 9999),
       peerPort: port('peer-port', 9998),
       wireguardPort: port('wireguard-port', 51_820),
+      works: {
+        ...(mount === undefined ? {} : { mountPath: mount }),
+        ...(reboot === undefined ? {} : { rebootCommand: reboot }),
+        ...(boot === undefined ? {} : { bootIdPath: boot }),
+      },
       clock,
     },
     {

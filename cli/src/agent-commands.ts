@@ -43,6 +43,20 @@ export const agentCommand: CommandSpec = {
           says: 'terminal that alone shows the enrolment code; default standard error',
           completes: 'file',
         },
+        {
+          flags: '--mount <DIR>',
+          says: 'where the opened vault is mounted; default /var/lib/holdfast-vault',
+          completes: 'directory',
+        },
+        {
+          flags: '--reboot-command <WORDS>',
+          says: 'a program that reboots the machine, without a shell; default systemd where it runs',
+        },
+        {
+          flags: '--boot-id <FILE>',
+          says: "has another text after every boot; default the kernel's",
+          completes: 'file',
+        },
         { flags: '--enrolment-port <PORT>', says: 'while it is new', default: '9999' },
         { flags: '--peer-port <PORT>', says: 'for the nodes it guards', default: '9998' },
         { flags: '--wireguard-port <PORT>', says: 'for tunnels, by UDP', default: '51820' },

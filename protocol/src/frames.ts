@@ -52,6 +52,10 @@ export const nodeReportSchema = z.strictObject({
     .optional()
     .describe('why the node stays locked until an operator opens it'),
   services: z.record(nameSchema, z.enum(['running', 'failed', 'stopped', 'refused'])),
+  health: z
+    .record(nameSchema, z.enum(['passing', 'failing', 'waiting', 'refused']))
+    .optional()
+    .describe("the manifest's health checks; `waiting` until their time is up"),
   incidents: z.array(z.string().max(300)).max(32),
   lastErrors: z.array(z.string().max(500)).max(8),
   uptimeSeconds: z.number().int(),
