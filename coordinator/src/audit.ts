@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type Clock, canonicalJson } from '@holdfast/base'
+import { type Clock, canonicalJson, defined } from '@holdfast/base'
 import type { Selectable } from 'kysely'
 import type { Database, Store, Work } from './store.ts'
 import type { AuditTable } from './tables.ts'
@@ -66,25 +66,72 @@ export interface AuditVerdict {
   firstBroken?: number
 }
 
-/** Follows the chain over entries in order. Pure, so that an exported log can be checked anywhere. */
-export function verifyChain(entries: Iterable<Entry>): AuditVerdict {
-  let previous = beginning
-  let sequence = 0
-  let repairs = 0
-  for (const entry of entries) {
-    const follows = entry.sequence === sequence + 1 && entry.previous === previous
+/** Follows the chain entry by entry; pure, so that an exported log can be checked anywhere. */
+export class ChainCheck {
+  #previous = beginning
+  #sequence = 0
+  #repairs = 0
+  #firstBroken: number | undefined
+
+  /** Takes the next entry; false once the chain is broken. */
+  take(entry: Entry): boolean {
+    if (this.#firstBroken !== undefined) return false
+    const follows = entry.sequence === this.#sequence + 1 && entry.previous === this.#previous
     if (!follows || entryHash(entry) !== entry.hash) {
-      return { entries: sequence, intact: false, repairs, firstBroken: entry.sequence }
+      this.#firstBroken = entry.sequence
+      return false
     }
-    if (entry.action === 'audit.repair') repairs += 1
-    previous = entry.hash
-    sequence = entry.sequence
+    if (entry.action === 'audit.repair') this.#repairs += 1
+    this.#previous = entry.hash
+    this.#sequence = entry.sequence
+    return true
   }
-  return { entries: sequence, intact: true, repairs }
+
+  get verdict(): AuditVerdict {
+    const firstBroken = this.#firstBroken
+    const entries = this.#sequence
+    const repairs = this.#repairs
+    return { entries, intact: firstBroken === undefined, repairs, ...defined({ firstBroken }) }
+  }
+}
+
+export function verifyChain(entries: Iterable<Entry>): AuditVerdict {
+  const check = new ChainCheck()
+  for (const entry of entries) if (!check.take(entry)) break
+  return check.verdict
+}
+
+const entriesAtOnce = 1000
+
+/** Entries after a sequence number, in order, in pages: a log may be larger than memory. */
+export async function* entriesAfter(database: Database, after: number): AsyncGenerator<Entry> {
+  for (let last = after; ; ) {
+    const page = await database
+      .selectFrom('audit')
+      .selectAll()
+      .where('sequence', '>', last)
+      .orderBy('sequence')
+      .limit(entriesAtOnce)
+      .execute()
+    yield* page
+    last = page.at(-1)?.sequence ?? last
+    if (page.length < entriesAtOnce) return
+  }
 }
 
 export async function verifyAudit(database: Database): Promise<AuditVerdict> {
-  return verifyChain(await database.selectFrom('audit').selectAll().orderBy('sequence').execute())
+  const check = new ChainCheck()
+  for await (const entry of entriesAfter(database, 0)) if (!check.take(entry)) break
+  return check.verdict
+}
+
+/** The highest sequence number; 0 when the log is empty. */
+export async function newestEntry(database: Database): Promise<number> {
+  const row = await database
+    .selectFrom('audit')
+    .select(({ fn }) => fn.max('sequence').as('newest'))
+    .executeTakeFirst()
+  return Number(row?.newest ?? 0)
 }
 
 /** More than this is no torn tail: it stays as it is, for people to look at. */

@@ -1,55 +1,37 @@
-import { createHash, randomBytes } from 'node:crypto'
-import {
-  type Clock,
-  canonicalJson,
-  type Fault,
-  isFault,
-  isObject,
-  parseJsonObject,
-  type Secret,
-} from '@holdfast/base'
-import type { CeremonyKind, CeremonyState } from '@holdfast/protocol'
+import { randomBytes } from 'node:crypto'
+import { canonicalJson, type Fault, isFault, parseJsonObject, type Secret } from '@holdfast/base'
+import type { CeremonyKind } from '@holdfast/protocol'
 import type { Insertable, Selectable } from 'kysely'
 import { record } from './audit.ts'
 import { expire } from './ceremony-end.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
-import type { Header } from './header.ts'
+import {
+  attemptsOf,
+  type Ceremony,
+  type CeremonyDeps,
+  readCeremony,
+  rejectedOf,
+  withAnswers,
+} from './ceremony-record.ts'
 import { readStatement, type StatementFacts, statementText } from './statement.ts'
-import { isDuplicate, type Store, type Work } from './store.ts'
+import { isDuplicate } from './store.ts'
 import type { AnswerTable, CeremonyTable } from './tables.ts'
 import { newId } from './ways.ts'
 
 export { closeCeremony, expire, handover, keptShares } from './ceremony-end.ts'
+export {
+  type Ceremony,
+  type CeremonyDeps,
+  ceremonyHolders,
+  listCeremonies,
+  readCeremony,
+  stateDigest,
+} from './ceremony-record.ts'
 
 // A ceremony: several people, one thing. Its record is in the store, so progress survives a restart
 // and any instance takes the next answer. An answer is accepted only when it is signed by a listed
 // holder, made for this very ceremony, and (for a recovery) its share is right by itself; anything
 // else is refused with its own code and changes nothing that others have done.
-
-export interface Ceremony {
-  id: string
-  kind: CeremonyKind
-  state: CeremonyState
-  digest: string
-  nonce: string
-  generation: number
-  threshold: number
-  /** Who may answer: names with public keys, as they were when the ceremony began. */
-  holders: readonly { name: string; key: string }[]
-  answered: { holder: string; at: number }[]
-  rejected: { holder: string; code: string; at: number }[]
-  /** Wrong answers per holder, so that one person cannot occupy the ceremony. */
-  attempts: Record<string, number>
-  created: number
-  expires: number
-  detail: Record<string, unknown>
-}
-
-export interface CeremonyDeps {
-  store: Store
-  clock: Clock
-  cluster: () => string
-}
 
 export interface NewCeremony {
   kind: CeremonyKind
@@ -117,26 +99,6 @@ export async function openCeremony(
     })
     return await withAnswers(work, row as Selectable<CeremonyTable>) // every column was just given
   })
-}
-
-/** @throws Fault ceremony.unknown */
-export async function readCeremony({ store }: CeremonyDeps, id: string): Promise<Ceremony> {
-  const row = await store.read
-    .selectFrom('ceremonies')
-    .selectAll()
-    .where('id', '=', id)
-    .executeTakeFirst()
-  if (row === undefined) throw ceremonyFault('ceremony.unknown', `there is no ceremony ${id}`)
-  return await withAnswers(store.read, row)
-}
-
-export async function listCeremonies(
-  { store }: CeremonyDeps,
-  states?: readonly CeremonyState[],
-): Promise<Ceremony[]> {
-  let query = store.read.selectFrom('ceremonies').selectAll().orderBy('created', 'desc').limit(100)
-  if (states !== undefined) query = query.where('state', 'in', [...states])
-  return await Promise.all((await query.execute()).map((row) => withAnswers(store.read, row)))
 }
 
 /** The facts a holder's statement must carry. @throws Fault ceremony.holder_unknown */
@@ -301,60 +263,4 @@ function requireOpen(ceremony: Ceremony): void {
 
 function duplicate(holder: string): Error {
   return ceremonyFault('ceremony.answer_duplicate', `${holder} has already answered`)
-}
-
-async function withAnswers(
-  database: Store['read'] | Work,
-  row: Selectable<CeremonyTable>,
-): Promise<Ceremony> {
-  const answers = await database
-    .selectFrom('answers')
-    .select(['holder', 'at'])
-    .where('ceremony', '=', row.id)
-    .where('code', '=', 'accepted')
-    .orderBy('at')
-    .execute()
-  const stored = parseJsonObject(row.detail, 'the ceremony')
-  const { holders, rejected: _kept, attempts: _counted, ...detail } = stored
-  return {
-    id: row.id,
-    kind: row.kind as CeremonyKind, // written from that type alone
-    state: row.state as CeremonyState, // likewise
-    digest: row.digest,
-    nonce: row.nonce,
-    generation: row.generation,
-    threshold: row.threshold,
-    holders: Array.isArray(holders) ? holders : [],
-    answered: answers.map(({ holder, at }) => ({ holder, at })),
-    rejected: rejectedOf(stored),
-    attempts: attemptsOf(stored),
-    created: row.created,
-    expires: row.expires,
-    detail,
-  }
-}
-
-function rejectedOf(detail: Record<string, unknown>): Ceremony['rejected'] {
-  return Array.isArray(detail.rejected) ? detail.rejected : []
-}
-
-function attemptsOf({ attempts }: Record<string, unknown>): Record<string, number> {
-  if (!isObject(attempts)) return {}
-  return Object.fromEntries(
-    Object.entries(attempts).filter(
-      (entry): entry is [string, number] => typeof entry[1] === 'number',
-    ),
-  )
-}
-
-/** What a recovery is about: the sealed state as it lies in the store. */
-export function stateDigest(headerDigest: string, ways: readonly { sealed: string }[]): string {
-  const hash = createHash('sha256').update(`${headerDigest}\n`)
-  for (const sealed of ways.map((way) => way.sealed).sort()) hash.update(`${sealed}\n`)
-  return hash.digest('base64url')
-}
-
-/** The header's holders as ceremonies need them. */
-export function ceremonyHolders(header: Header): { name: string; key: string }[] {
-  return (header.holders?.list ?? []).map(({ name, key }) => ({ name, key }))
 }

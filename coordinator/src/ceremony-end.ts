@@ -1,5 +1,6 @@
-import { recordAlone } from './audit.ts'
-import type { CeremonyDeps } from './ceremonies.ts'
+import { record, recordAlone } from './audit.ts'
+import { ceremonyFault } from './ceremony-faults.ts'
+import type { CeremonyDeps } from './ceremony-record.ts'
 import type { Work } from './store.ts'
 
 // How ceremonies end, and how long what was handed in is kept.
@@ -24,6 +25,28 @@ export async function closeCeremony(
   }
   await work.updateTable('ceremonies').set({ state }).where('id', '=', id).execute()
   await work.updateTable('answers').set({ sealed: '' }).where('ceremony', '=', id).execute()
+}
+
+/**
+ * Somebody ends a ceremony without effect.
+ * @throws Fault ceremony.not_open when it has ended already: what was decided stays decided
+ */
+export async function cancelCeremony(
+  { store, clock }: CeremonyDeps,
+  id: string,
+  actor: string,
+): Promise<void> {
+  await store.write(async (work) => {
+    const row = await work
+      .selectFrom('ceremonies')
+      .select('state')
+      .where('id', '=', id)
+      .executeTakeFirst()
+    if (row?.state !== 'open' && row?.state !== 'met')
+      throw ceremonyFault('ceremony.not_open', `the ceremony is ${row?.state ?? 'gone'}`)
+    await closeCeremony(work, id, 'cancelled')
+    await record(work, clock, { actor, action: 'ceremony.cancel', subject: id, outcome: 'done' })
+  })
 }
 
 /** The kept shares of a ceremony that has been met. */

@@ -15,7 +15,13 @@ import type { Tables } from './tables.ts'
 // replaced is archived first; the audit log stays and goes on; and only the signed entry in it makes
 // an instance believe that the empty store is meant.
 
-const passing = ['sessions', 'ceremonies', 'answers'] as const satisfies readonly (keyof Tables)[]
+/** What is of its moment: a backup leaves it out, and giving a state up removes it. */
+export const passing = [
+  'sessions',
+  'ceremonies',
+  'answers',
+  'attempts',
+] as const satisfies readonly (keyof Tables)[]
 
 /** Begins the holders' ceremony. @throws Fault coordinator.not_in_this_state, .way_unknown */
 export async function openDismissal(
@@ -27,7 +33,7 @@ export async function openDismissal(
   const { header, headerDigest } = coordinator
   if (header?.holders === undefined || headerDigest === undefined)
     throw coordinatorFault('coordinator.way_unknown', 'there are no holders who could give it up', {
-      hint: 'on its machine, start it with --console-token',
+      hint: 'on its machine: holdfast coordinator console-token, then holdfast coordinator dismiss',
     })
   const wanted = {
     kind: 'dismissal' as const,

@@ -110,7 +110,7 @@ async function admit(
     const kind = genesisOf(await countNodes(work), order.genesis, manifest)
     const now = deps.clock.now()
     const leased = await reserveAddress(work, pool, card.node, now, now + enrolmentPatience)
-    await insertNode(work, order, domain, card, issued.certificate)
+    await insertNode(work, order, domain, card, { certificate: issued.certificate, genesis: kind })
     await work
       .updateTable('enrolments')
       .set({ node: card.node, genesis: kind ? 1 : 0 })
@@ -198,7 +198,7 @@ async function insertNode(
   order: EnrolmentOrder,
   domain: string | null,
   card: NodeCard,
-  certificate: string,
+  { certificate, genesis }: { certificate: string; genesis: boolean },
 ): Promise<void> {
   const row = {
     node: card.node,
@@ -216,6 +216,7 @@ async function insertNode(
     frozen: 0,
     ports: canonicalJson(card.ports),
     witnessed: 0,
+    genesis: genesis ? 1 : 0,
   }
   try {
     await work.insertInto('nodes').values(row).execute()

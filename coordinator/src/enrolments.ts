@@ -28,14 +28,30 @@ export interface EnrolmentRequest {
   genesis: boolean
 }
 
-/** Reserves a use of the invite. @throws Fault invite.* */
+const hour = 60 * 60_000
+
+/**
+ * Reserves a use of the invite.
+ * @param mostPerHour enrolments that the manifest allows to begin in an hour
+ * @throws Fault invite.*, enrolment.too_many
+ */
 export async function beginEnrolment(
   work: Work,
   clock: Clock,
   request: EnrolmentRequest,
   by: string,
+  mostPerHour = Number.MAX_SAFE_INTEGER,
 ): Promise<{ id: string; domain: string | null }> {
   const now = clock.now()
+  const { count } = await work
+    .selectFrom('enrolments')
+    .select(({ fn }) => fn.countAll<number>().as('count'))
+    .where('created', '>', now - hour)
+    .executeTakeFirstOrThrow()
+  if (Number(count) >= mostPerHour)
+    throw nodeFault('enrolment.too_many', `${count} enrolments have begun within the last hour`, {
+      hint: 'wait, or allow more in the manifest: limits.enrolmentsPerHour',
+    })
   const invite = await usableInvite(work, now, request.invite)
   const row = {
     id: newId(),

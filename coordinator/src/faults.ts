@@ -15,6 +15,7 @@ export const coordinatorFault = faults({
   'coordinator.not_in_this_state': 'refused',
   'coordinator.not_empty': 'refused',
   'coordinator.row_unreadable': 'integrity',
+  'coordinator.sink_invalid': 'invalid',
   'coordinator.storage_missing': 'absent',
   'coordinator.storage_unreachable': 'unavailable',
   'coordinator.way_of_holders': 'refused',

@@ -22,7 +22,7 @@ export async function finish(
       return
     case 'manifest': {
       const manifest = readManifest(ceremony.detail.manifest)
-      await enactManifest(coordinator, deps, manifest, 'holders', people, ceremony.id)
+      await enactManifest(coordinator, deps, manifest, 'holders', people, ceremony)
       return
     }
     case 'rollback':

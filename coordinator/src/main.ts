@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import { ensureDirectory, isFault, messageOf } from '@holdfast/base'
 import { createLog } from '@holdfast/base/log'
+import { readSinkFile } from './audit-sink.ts'
 import { prepareClaim } from './claim.ts'
 import { locateStore, runService } from './service.ts'
 
@@ -17,6 +18,9 @@ function options() {
       'postgresql-file': { type: 'string' },
       /** As `holdfast coordinator serve` has it: sqlite, or a file with PostgreSQL's addresses. */
       store: { type: 'string', default: 'sqlite' },
+      /** `https://host:port` of every instance, as nodes find them. */
+      address: { type: 'string', multiple: true, default: [] },
+      'audit-sink': { type: 'string' },
       origin: { type: 'string', multiple: true, default: [] },
       refresh: { type: 'string', default: '2000' },
       rate: { type: 'string' },
@@ -39,6 +43,7 @@ async function main(): Promise<void> {
   const log = createLog('coordinator', values.log, { write: (line) => process.stderr.write(line) })
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
+  const sink = values['audit-sink']
   const rate = values.rate === undefined ? undefined : Number(values.rate)
   await runService(
     {
@@ -51,7 +56,9 @@ async function main(): Promise<void> {
       refresh: Number(values.refresh),
       report: (error) => log.error({ err: error }, 'a request failed'),
       onResume: (event) => log.info(event, 'resumed'),
-      ...(rate === undefined ? {} : { limits: { all: rate, open: rate } }),
+      ...(values.address.length === 0 ? {} : { addresses: values.address }),
+      ...(sink === undefined ? {} : { sink: await readSinkFile(sink) }),
+      ...(rate === undefined ? {} : { limits: { all: rate, open: rate, logins: rate } }),
     },
     async ({ port, coordinator }) => {
       const { state, reason, identity } = coordinator

@@ -1,4 +1,4 @@
-import { canonicalJson, parseJson } from '@holdfast/base'
+import { canonicalJson, defined, parseJson } from '@holdfast/base'
 import type { Manifest } from '@holdfast/protocol'
 import { record } from './audit.ts'
 import {
@@ -7,8 +7,10 @@ import {
   ceremonyHolders,
   closeCeremony,
   listCeremonies,
+  type NewCeremony,
   openCeremony,
 } from './ceremonies.ts'
+import { ceremonyFault } from './ceremony-faults.ts'
 import type { Coordinator } from './coordinator.ts'
 import { beginHolderChange, headerHolders } from './holders.ts'
 import { diffManifests, manifestDigest, readManifest } from './manifest-diff.ts'
@@ -42,6 +44,15 @@ export async function currentManifest(
   }
 }
 
+/** The version in force, 0 when there is none. */
+export async function manifestVersion({ store }: Coordinator): Promise<number> {
+  const row = await store.read
+    .selectFrom('manifests')
+    .select(({ fn }) => fn.max('version').as('version'))
+    .executeTakeFirst()
+  return Number(row?.version ?? 0)
+}
+
 /** Approvals by holders that a change of the manifest in force needs; 0 for the first one. */
 export function approvalsNeeded(current: StoredManifest | undefined): number {
   if (current === undefined || 'none' in current.manifest.holders) return 0
@@ -61,27 +72,51 @@ export async function proposeManifest(
   const manifest = readManifest(value)
   const digest = manifestDigest(manifest)
   const current = await currentManifest(coordinator)
-  if (current?.digest === digest) {
-    const ceremony = await continueHolderChange(coordinator, deps)
-    return { digest, ...(ceremony === undefined ? {} : { ceremony }) }
-  }
+  if (current?.digest === digest)
+    return { digest, ...defined({ ceremony: await continueHolderChange(coordinator, deps) }) }
+  const wanted = approvalOf(coordinator, current, manifest)
+  const ceremony =
+    wanted === undefined
+      ? await enactManifest(coordinator, deps, manifest, actor, [])
+      : await openCeremony(deps, wanted, actor)
+  return { digest, ...defined({ ceremony }) }
+}
+
+/**
+ * Begins the ceremony that approves a manifest.
+ * @throws Fault ceremony.not_needed, coordinator.manifest_invalid
+ */
+export async function openApproval(
+  coordinator: Coordinator,
+  deps: CeremonyDeps,
+  value: unknown,
+  actor: string,
+): Promise<Ceremony> {
+  const wanted = approvalOf(coordinator, await currentManifest(coordinator), readManifest(value))
+  if (wanted !== undefined) return await openCeremony(deps, wanted, actor)
+  throw ceremonyFault('ceremony.not_needed', 'this manifest needs no approval', {
+    hint: 'holdfast manifest set FILE',
+  })
+}
+
+/** The ceremony that a change needs; none until the first holders have proven their shares. */
+function approvalOf(
+  { header }: Coordinator,
+  current: StoredManifest | undefined,
+  manifest: Manifest,
+): NewCeremony | undefined {
   const approvals = approvalsNeeded(current)
-  const { header } = coordinator
-  // Until the first holders have proven their shares there is nobody who could approve.
-  if (approvals === 0 || header?.holders === undefined) {
-    const ceremony = await enactManifest(coordinator, deps, manifest, actor, [])
-    return { digest, ...(ceremony === undefined ? {} : { ceremony }) }
-  }
+  if (approvals === 0 || header?.holders === undefined) return undefined
   const changes = diffManifests(current?.manifest, manifest).map(({ path }) => path)
-  const wanted = {
-    kind: 'manifest' as const,
-    digest,
+  return {
+    kind: 'manifest',
+    digest: manifestDigest(manifest),
     generation: header.generation,
-    threshold: approvals,
+    // While a change of holders is under way, those of before decide, and they may be fewer.
+    threshold: Math.min(approvals, header.holders.list.length),
     holders: ceremonyHolders(header),
-    detail: { manifest, changes },
+    detail: { manifest, changes, base: current?.digest ?? null },
   }
-  return { digest, ceremony: await openCeremony(deps, wanted, actor) }
 }
 
 /** Puts an approved manifest in force. Returns the holders' ceremony if their circle changes. */
@@ -91,16 +126,17 @@ export async function enactManifest(
   manifest: Manifest,
   actor: string,
   approvedBy: readonly string[],
-  ceremonyId?: string,
+  approved?: Ceremony,
 ): Promise<Ceremony | undefined> {
   const digest = manifestDigest(manifest)
   await deps.store.write(async (work) => {
     const last = await work
       .selectFrom('manifests')
-      .select('version')
+      .select(['version', 'digest'])
       .orderBy('version', 'desc')
       .limit(1)
       .executeTakeFirst()
+    if (approved !== undefined && !(await isDue(work, approved, last?.digest))) return
     const version = (last?.version ?? 0) + 1
     const row = {
       version,
@@ -112,7 +148,7 @@ export async function enactManifest(
     }
     await work.insertInto('manifests').values(row).execute()
     await putUsers(work, manifest)
-    if (ceremonyId !== undefined) await closeCeremony(work, ceremonyId, 'done')
+    if (approved !== undefined) await closeCeremony(work, approved.id, 'done')
     await record(work, deps.clock, {
       actor,
       action: 'manifest.set',
@@ -123,6 +159,26 @@ export async function enactManifest(
   })
   await coordinator.manifestChanged()
   return await changeHolders(coordinator, deps, manifest, actor)
+}
+
+/**
+ * Whether the ceremony still has this to do: another instance may have done it.
+ * @throws Fault ceremony.superseded when it was approved as a change of another manifest than the one
+ *   in force by now; putting it in force would undo what came between
+ */
+async function isDue(work: Work, approved: Ceremony, inForce = ''): Promise<boolean> {
+  const row = await work
+    .selectFrom('ceremonies')
+    .select('state')
+    .where('id', '=', approved.id)
+    .executeTakeFirst()
+  if (row?.state !== 'met') return false
+  if (approved.detail.base === inForce) return true
+  throw ceremonyFault(
+    'ceremony.superseded',
+    'another manifest has come into force since this one was proposed',
+    { hint: 'look at what would change now, and propose it again: holdfast manifest diff FILE' },
+  )
 }
 
 /**

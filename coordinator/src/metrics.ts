@@ -1,19 +1,23 @@
 import { coordinatorStates, reasonCodes } from '@holdfast/protocol'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { Counter, Gauge, Registry } from 'prom-client'
+import { newestEntry } from './audit.ts'
 import { holderMargin, holderStates } from './holders.ts'
 import type { ServerDeps } from './mount.ts'
+import { NodeCounter } from './node-counts.ts'
 
 /** `GET /metrics` in the Prometheus format. Nothing in it is secret, and it also answers while sealed. */
 export function mountMetrics(app: OpenAPIHono, deps: ServerDeps): void {
   const registry = new Registry()
   stateGauges(deps, registry)
+  storeGauges(deps, registry)
   const requests = new Counter({
     name: 'holdfast_coordinator_requests_total',
     help: 'Requests answered, by status class.',
     labelNames: ['status'],
     registers: [registry],
   })
+  // Before all routes: what is mounted earlier would be answered without being counted.
   app.use(async (context, next) => {
     await next()
     requests.inc({ status: `${Math.floor(context.res.status / 100)}xx` })
@@ -64,6 +68,32 @@ function stateGauges({ coordinator, clock }: ServerDeps, registry: Registry): vo
       const states = await holderStates(store, header)
       this.set({ count: 'needed' }, threshold)
       this.set({ count: 'proven' }, holderMargin(states, threshold, clock.now()).proven)
+    },
+  })
+}
+
+/** What is only known while the store answers. */
+function storeGauges({ coordinator, clock }: ServerDeps, registry: Registry): void {
+  const registers = [registry]
+  const { store } = coordinator
+  const counter = new NodeCounter(store, clock)
+  new Gauge({
+    name: 'holdfast_coordinator_nodes',
+    help: 'Nodes on record, connected to any instance, and locked.',
+    labelNames: ['count'],
+    registers,
+    async collect() {
+      if (coordinator.reason === 'storage_unreachable') return this.reset()
+      for (const [count, nodes] of Object.entries(await counter.count())) this.set({ count }, nodes)
+    },
+  })
+  new Gauge({
+    name: 'holdfast_coordinator_audit_entries',
+    help: 'Entries of the audit log.',
+    registers,
+    async collect() {
+      if (coordinator.reason === 'storage_unreachable') return this.reset()
+      this.set(await newestEntry(store.read))
     },
   })
 }

@@ -2,20 +2,25 @@ import { type Clock, type Fault, type FaultKind, isFault } from '@holdfast/base'
 import type { Access, AnyRoute, Role } from '@holdfast/protocol'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
 import { getCookie } from 'hono/cookie'
+import { HTTPException } from 'hono/http-exception'
 import type { z } from 'zod'
 import { apiFault } from './api-faults.ts'
 import { recordAlone } from './audit.ts'
+import { equalTexts } from './compare.ts'
 import type { Coordinator } from './coordinator.ts'
 import { coordinatorFault } from './faults.ts'
 import { reasonTexts } from './life.ts'
 import type { RateLimits } from './rate-limits.ts'
+import { sessionCaller } from './sessions.ts'
 import { isUnreachable } from './store.ts'
 import { userFault } from './user-faults.ts'
-import { type Caller, sessionCaller, tokenCaller } from './users.ts'
+import { type Caller, tokenCaller } from './users.ts'
 
-// How every route is answered: limits, state, who calls, and only then the handler. A handler gets
-// what the route's own schemas have parsed and returns what they promise.
+// How every route is answered: limits, state, who calls, and only then is the body read and parsed,
+// so that strangers cannot make the coordinator work for them. A handler gets what the route's own
+// schemas have parsed and returns what they promise.
 
 export interface ServerDeps {
   coordinator: Coordinator
@@ -25,6 +30,8 @@ export interface ServerDeps {
   instance?: string
   /** Told of failures that no fault describes. */
   report?: (error: unknown) => void
+  /** What the people who look at the status must know, besides what the state itself says. */
+  alarms?: () => Promise<string[]>
   /** Origins, besides the request's own, from which browsers may change something. */
   origins: readonly string[]
 }
@@ -75,6 +82,8 @@ export function createApp(report: (error: unknown) => void = () => undefined): O
     context.json({ error: apiFault('api.no_such_route', 'there is no such route').toJSON() }, 404),
   )
   app.onError((error, context) => {
+    // The framework's own refusals: a body that is not the JSON it says it is.
+    if (error instanceof HTTPException && error.status < 500) return answerFault(context, notJson())
     if (!isFault(error)) report(error)
     return answerFault(context, error)
   })
@@ -107,19 +116,8 @@ export function mount<R extends AnyRoute>(
   route: R,
   handler: Handler<R>,
 ): void {
-  limit(app, deps, route)
+  guard(app, deps, route)
   app.openapi(route.spec as AnyRoute['spec'], async (context) => {
-    const { coordinator } = deps
-    coordinator.require(...(route.rules.states ?? ['running']))
-    const caller = await identify(context, deps)
-    try {
-      authorise(route.rules.access, caller)
-      if (caller?.via === 'session' && route.spec.method !== 'get')
-        checkBrowser(context, caller, deps)
-    } catch (error) {
-      await refused(deps, route, caller, error)
-      throw error
-    }
     const body = route.body === undefined ? undefined : context.req.valid('json' as never)
     const output = await handler({
       params: context.req.param(),
@@ -128,7 +126,7 @@ export function mount<R extends AnyRoute>(
         unknown
       >,
       body: body as Parsed<R['body']>, // the validator of this very route has parsed it
-      caller,
+      caller: context.get(callerKey as never),
       context,
     })
     // A handler may have set another status; the type knows only the usual one.
@@ -136,16 +134,57 @@ export function mount<R extends AnyRoute>(
   })
 }
 
-/** Limits come before anything is parsed: what is refused for its shape costs its sender as much. */
-function limit(app: OpenAPIHono, { limits }: ServerDeps, { spec, rules }: AnyRoute): void {
+const callerKey = 'holdfast-caller'
+const limitedKey = 'holdfast-limited'
+
+/** What a stranger may send; a holder's answer is far smaller. */
+const strangersBody = 128 * 1024
+const largestBody = 4 * 1024 * 1024
+
+/** Everything that is decided before a byte of the body is parsed. */
+function guard(app: OpenAPIHono, deps: ServerDeps, route: AnyRoute): void {
+  const { limits, coordinator } = deps
+  const { spec, rules } = route
   const open = rules.access === 'anyone' || rules.access === 'proof'
+  const bodies = { strangers: bodyLimitOf(strangersBody), known: bodyLimitOf(largestBody) }
   app.use(spec.getRoutingPath(), async (context, next) => {
-    const own = context.req.method.toLowerCase() === spec.method
-    if (own && context.get('limited' as never) === undefined) {
-      context.set('limited' as never, true as never) // a path may match two routes' patterns
-      limits.take(addressOf(context), open)
+    if (context.req.method.toLowerCase() !== spec.method) return await next()
+    // A path may match two routes' patterns.
+    if (open && context.get(limitedKey as never) === undefined) limits.takeOpen(addressOf(context))
+    context.set(limitedKey as never, true as never)
+    coordinator.require(...(rules.states ?? ['running']))
+    const caller = await identify(context, deps)
+    try {
+      authorise(rules.access, caller)
+      if (spec.method !== 'get' && caller?.via !== 'token') checkBrowser(context, caller, deps)
+    } catch (error) {
+      await refused(deps, route, caller, error)
+      throw error
     }
-    await next()
+    context.set(callerKey as never, caller as never)
+    // A form of another page is sent without asking first; JSON is not.
+    if (route.body !== undefined && !isJson(context)) throw notJson()
+    return await (caller === undefined ? bodies.strangers : bodies.known)(context, next)
+  })
+}
+
+function isJson(context: Context): boolean {
+  return /^application\/json\s*(;|$)/i.test(context.req.header('content-type') ?? '')
+}
+
+function notJson(): Error {
+  return apiFault('api.request_invalid', 'the request carries no JSON', {
+    hint: 'send a body of JSON, with the content type application/json',
+  })
+}
+
+function bodyLimitOf(maxSize: number) {
+  return bodyLimit({
+    maxSize,
+    onError: (context) => {
+      const text = `a request is larger than ${maxSize} bytes`
+      return context.json({ error: apiFault('api.body_too_large', text).toJSON() }, 413)
+    },
   })
 }
 
@@ -176,14 +215,24 @@ export function authorise(access: Access, caller: Caller | undefined): void {
   )
 }
 
-/** A browser's changing request must come from our own page and show the session's CSRF value. */
-function checkBrowser(context: Context, caller: Caller, { origins }: ServerDeps): void {
+/**
+ * A browser's changing request must come from our own page, also one that signs in, and show the
+ * CSRF value of its session. What is no browser sends no origin.
+ */
+function checkBrowser(
+  context: Context,
+  caller: Caller | undefined,
+  { origins }: Pick<ServerDeps, 'origins'>,
+): void {
   const origin = context.req.header('origin')
   const own = new URL(context.req.url).host
   if (origin !== undefined && URL.parse(origin)?.host !== own && !origins.includes(origin)) {
-    throw userFault('user.origin_refused', `requests from ${origin} may not change anything`)
+    throw userFault('user.origin_refused', 'requests from another origin may not change anything', {
+      details: { origin: origin.slice(0, 200) },
+    })
   }
-  if (context.req.header('x-csrf-token') !== caller.csrf)
+  if (caller === undefined) return
+  if (!equalTexts(context.req.header('x-csrf-token') ?? '', caller.csrf ?? ''))
     throw userFault('user.csrf_missing', 'the request lacks the CSRF value of its session')
 }
 

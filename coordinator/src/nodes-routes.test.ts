@@ -72,7 +72,7 @@ async function world() {
   mountNodes(app, {
     coordinator,
     clock,
-    limits: new RateLimits(clock, { all: 10_000, open: 10_000 }),
+    limits: new RateLimits(clock, { all: 10_000, open: 10_000, logins: 10_000 }),
     origins: [],
     agents: () => agents,
     coordinators: ['https://192.0.2.1:8443'],
@@ -233,14 +233,17 @@ test('a reset needs the name and somebody else, and everything stands in the aud
     assert.ok(told.includes(line), line)
 })
 
-test("agents' part of the manifest is published once per manifest", async () => {
+test("agents' part of the manifest and the freeze list are published once per manifest", async () => {
   await using here = await world()
   await publishManifest(here.coordinator, here.agents)
   await publishManifest(here.coordinator, here.agents)
   const rows = await here.coordinator.store.read.selectFrom('documents').selectAll().execute()
   assert.deepEqual(
     rows.map(({ name, version }) => [name, version]),
-    [['policy', 1]],
+    [
+      ['policy', 1],
+      ['freeze', 2],
+    ],
   )
   assert.equal(JSON.parse(rows[0]?.body ?? '').twoPersonRule, true)
 })

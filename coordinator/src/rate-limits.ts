@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net'
 import type { Clock } from '@holdfast/base'
 import { userFault } from './user-faults.ts'
 
@@ -6,41 +7,81 @@ interface Bucket {
   at: number
 }
 
-const mostAddresses = 20_000
+/** What one source may do in a minute. */
+export interface PerMinute {
+  /** Requests of any kind. */
+  all: number
+  /** Those that strangers may make. */
+  open: number
+  logins: number
+}
+
+const mostSources = 20_000
 
 /**
- * Token buckets per source address: one for all requests and a smaller one for what strangers may
- * ask, so that junk cannot crowd out the people who are needed. Memory is bounded.
+ * Token buckets per source: one for all requests and a smaller one for what strangers may ask, so
+ * that junk cannot crowd out the people who are needed. Memory is bounded. What must outlive a
+ * restart (guesses of passwords) is counted in the store instead: login-attempts.ts.
  */
 export class RateLimits {
   readonly #clock: Clock
-  readonly #perMinute: { all: number; open: number }
+  #perMinute: PerMinute
   readonly #buckets = new Map<string, Bucket>()
 
-  constructor(clock: Clock, perMinute: { all: number; open: number }) {
+  constructor(clock: Clock, perMinute: PerMinute) {
     this.#clock = clock
     this.#perMinute = perMinute
   }
 
-  /** @throws Fault user.too_many_requests with the seconds to wait */
-  take(address: string, open: boolean): void {
-    this.#spend(`all ${address}`, this.#perMinute.all)
-    if (open) this.#spend(`open ${address}`, this.#perMinute.open)
+  get logins(): number {
+    return this.#perMinute.logins
+  }
+
+  /** Takes other limits over, as a new manifest has them. */
+  adjust(perMinute: PerMinute): void {
+    this.#perMinute = perMinute
+  }
+
+  /** Counts any request. @throws Fault user.too_many_requests with the seconds to wait */
+  take(address: string): void {
+    this.#spend(`all ${sourceOf(address)}`, this.#perMinute.all)
+  }
+
+  /** Counts one that nobody has to sign in for. @throws Fault user.too_many_requests */
+  takeOpen(address: string): void {
+    this.#spend(`open ${sourceOf(address)}`, this.#perMinute.open)
   }
 
   #spend(name: string, perMinute: number): void {
     const now = this.#clock.now()
     const bucket = this.#buckets.get(name) ?? { tokens: perMinute, at: now }
     const tokens = Math.min(perMinute, bucket.tokens + ((now - bucket.at) / 60_000) * perMinute)
-    if (tokens < 1) {
-      const retryAfter = Math.ceil(((1 - tokens) / perMinute) * 60)
-      throw userFault('user.too_many_requests', `too many requests: wait ${retryAfter} s`, {
-        details: { retryAfter },
-      })
-    }
+    if (tokens < 1) throw tooMany(Math.ceil(((1 - tokens) / perMinute) * 60))
     this.#buckets.delete(name) // kept in order of last use, oldest first
     this.#buckets.set(name, { tokens: tokens - 1, at: now })
-    if (this.#buckets.size > mostAddresses)
+    if (this.#buckets.size > mostSources)
       this.#buckets.delete(this.#buckets.keys().next().value ?? '')
   }
+}
+
+export function tooMany(retryAfter: number): Error {
+  return userFault('user.too_many_requests', `too many requests: wait ${retryAfter} s`, {
+    details: { retryAfter },
+  })
+}
+
+/**
+ * Whom an address counts for: an IPv4 address itself, also one mapped into IPv6; of IPv6 the first 64
+ * bits, because whoever has one address of such a network has all of them.
+ */
+export function sourceOf(address: string): string {
+  const plain = address.replace(/^::ffff:(?=\d+\.)/i, '').replace(/%.*$/, '')
+  if (!isIPv6(plain)) return plain
+  const [head = '', tail = ''] = plain.split('::')
+  const front = head.split(':').filter((group) => group !== '')
+  const back = tail.split(':').filter((group) => group !== '')
+  const zeros = plain.includes('::') ? 8 - front.length - back.length : 0
+  const groups = [...front, ...Array<string>(Math.max(0, zeros)).fill('0'), ...back]
+  const network = groups.slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16))
+  return `${network.join(':')}::/64`
 }

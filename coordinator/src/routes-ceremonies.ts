@@ -2,25 +2,24 @@ import { sign } from 'node:crypto'
 import { fromBase64url } from '@holdfast/base'
 import { ceremonyRoutes } from '@holdfast/protocol'
 import type { OpenAPIHono } from '@hono/zod-openapi'
-import { record } from './audit.ts'
 import {
   type AnswerHandler,
   type Ceremony,
   type CeremonyDeps,
-  closeCeremony,
   listCeremonies,
   readCeremony,
   statementFor,
   takeAnswer,
 } from './ceremonies.ts'
+import { cancelCeremony } from './ceremony-end.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
 import type { Coordinator } from './coordinator.ts'
 import { openDismissal } from './dismissal.ts'
 import { finish } from './finish.ts'
 import { openStatement } from './holder-file.ts'
 import { challengeHolder, preparedWay, proveHolder } from './holders.ts'
-import { proposeManifest } from './manifests.ts'
-import { mount, type ServerDeps } from './mount.ts'
+import { openApproval } from './manifests.ts'
+import { authorise, mount, type ServerDeps } from './mount.ts'
 import { holdersWay, openRecovery, shareHandler, wrappedShare } from './recovery.ts'
 import { openRollback } from './rollback.ts'
 
@@ -46,12 +45,8 @@ export function mountCeremonies(
     if (body.kind === 'dismissal') return shown(await openDismissal(coordinator, ceremonies, actor))
     if (body.kind !== 'manifest')
       throw ceremonyFault('ceremony.unknown', `a ceremony of kind ${body.kind} begins by itself`)
-    if (caller?.roles.includes('admin') !== true)
-      throw ceremonyFault('ceremony.not_open', 'proposing a manifest needs the role admin')
-    const { ceremony } = await proposeManifest(coordinator, ceremonies, body.manifest, actor)
-    if (ceremony === undefined)
-      throw ceremonyFault('ceremony.not_open', 'this manifest needs no approval and is in force')
-    return shown(ceremony)
+    authorise(['admin'], caller)
+    return shown(await openApproval(coordinator, ceremonies, body.manifest, actor))
   })
   mount(app, deps, ceremonyRoutes.request, async ({ params }) => {
     const ceremony = await readCeremony(ceremonies, params.id ?? '')
@@ -74,15 +69,7 @@ export function mountCeremonies(
   })
   mount(app, deps, ceremonyRoutes.cancel, async ({ params, caller }) => {
     const { id } = await readCeremony(ceremonies, params.id ?? '')
-    await coordinator.store.write(async (work) => {
-      await closeCeremony(work, id, 'cancelled')
-      await record(work, clock, {
-        actor: `user:${caller?.user}`,
-        action: 'ceremony.cancel',
-        subject: id,
-        outcome: 'done',
-      })
-    })
+    await cancelCeremony(ceremonies, id, `user:${caller?.user}`)
     return { done: true }
   })
   mount(

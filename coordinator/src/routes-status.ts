@@ -1,9 +1,9 @@
 import { sign } from 'node:crypto'
-import { canonicalJson, Secret } from '@holdfast/base'
+import { canonicalJson, defined, Secret } from '@holdfast/base'
 import { statusRoutes } from '@holdfast/protocol'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { record } from './audit.ts'
-import { type CeremonyDeps, listCeremonies } from './ceremonies.ts'
+import { type Ceremony, type CeremonyDeps, listCeremonies } from './ceremonies.ts'
 import { checkClaimToken } from './claim.ts'
 import type { Coordinator } from './coordinator.ts'
 import { dismiss } from './dismissal.ts'
@@ -11,18 +11,20 @@ import { coordinatorFault } from './faults.ts'
 import { holderMargin, holderStates } from './holders.ts'
 import { reasonTexts } from './life.ts'
 import { mount, type ServerDeps } from './mount.ts'
+import { NodeCounter } from './node-counts.ts'
 import { isUnreachable } from './store.ts'
 import { putUser } from './users.ts'
 
 export function mountStatus(app: OpenAPIHono, deps: ServerDeps, ceremonies: CeremonyDeps): void {
   const { coordinator, clock } = deps
+  const nodes = new NodeCounter(coordinator.store, clock)
   mount(app, deps, statusRoutes.live, async () => ({ alive: true }))
   mount(app, deps, statusRoutes.ready, async ({ context }) => {
     const ready = coordinator.state === 'ready' || coordinator.state === 'running'
     if (!ready) context.status(503)
     return { ready }
   })
-  mount(app, deps, statusRoutes.status, async () => await statusOf(deps, ceremonies))
+  mount(app, deps, statusRoutes.status, async () => await statusOf(deps, ceremonies, nodes))
   mount(app, deps, statusRoutes.identity, async ({ query }) =>
     signedState(coordinator, clock.now(), query.nonce),
   )
@@ -59,10 +61,11 @@ async function makeRoom(
   await dismiss(coordinator, 'console', [])
 }
 
-async function statusOf(deps: ServerDeps, ceremonies: CeremonyDeps) {
+async function statusOf(deps: ServerDeps, ceremonies: CeremonyDeps, nodes: NodeCounter) {
   const { coordinator, instance = 'coordinator' } = deps
-  const people = await peopleOf(deps, ceremonies)
+  const people = await peopleOf(deps, ceremonies, nodes)
   const { state, reason, header, identity } = coordinator
+  const { cluster, name, generation } = header ?? {}
   return {
     state,
     reason,
@@ -70,18 +73,16 @@ async function statusOf(deps: ServerDeps, ceremonies: CeremonyDeps) {
     instance,
     identity: identity.digest,
     ...people,
-    ...(header === undefined
-      ? {}
-      : { cluster: header.cluster, name: header.name, generation: header.generation }),
+    ...defined({ cluster, name, generation }),
   }
 }
 
 /** What only the store knows. A status without it is still a status. */
-async function peopleOf(deps: ServerDeps, ceremonies: CeremonyDeps) {
+async function peopleOf(deps: ServerDeps, ceremonies: CeremonyDeps, nodes: NodeCounter) {
   const { coordinator } = deps
   if (coordinator.reason === 'storage_unreachable') return { alarms: [] }
   try {
-    return await readPeople(deps, ceremonies)
+    return await readPeople(deps, ceremonies, nodes)
   } catch (error) {
     if (!isUnreachable(error)) throw error
     await coordinator.refresh()
@@ -89,35 +90,36 @@ async function peopleOf(deps: ServerDeps, ceremonies: CeremonyDeps) {
   }
 }
 
-async function readPeople({ coordinator, clock }: ServerDeps, ceremonies: CeremonyDeps) {
+async function readPeople(
+  { coordinator, clock, alarms = async () => [] }: ServerDeps,
+  ceremonies: CeremonyDeps,
+  counter: NodeCounter,
+) {
   const { header } = coordinator
-  if (header === undefined) return { alarms: [] }
+  const own = await alarms()
+  if (header === undefined) return { alarms: own }
+  const nodes = await counter.count()
   const [open] = await listCeremonies(ceremonies, ['open', 'met'])
-  const ceremony =
-    open === undefined
-      ? {}
-      : {
-          ceremony: {
-            id: open.id,
-            kind: open.kind,
-            answered: open.answered.map(({ holder }) => holder),
-            missing: Math.max(0, open.threshold - open.answered.length),
-            expires: open.expires,
-          },
-        }
+  const ceremony = open === undefined ? undefined : shortened(open)
   if (header.holders === undefined) {
     const alarm =
       'no holders have proven their shares yet: this state cannot be recovered by people'
-    return { alarms: [alarm], ...ceremony }
+    return { alarms: [alarm, ...own], nodes, ...defined({ ceremony }) }
   }
   const { threshold } = header.holders
   const list = await holderStates(coordinator.store, header)
   const { proven, alarm } = holderMargin(list, threshold, clock.now())
   return {
-    alarms: alarm === undefined ? [] : [alarm],
+    alarms: alarm === undefined ? own : [alarm, ...own],
     holders: { threshold, list, provenWithin90Days: proven },
-    ...ceremony,
+    nodes,
+    ...defined({ ceremony }),
   }
+}
+
+function shortened({ id, kind, answered, threshold, expires }: Ceremony) {
+  const missing = Math.max(0, threshold - answered.length)
+  return { id, kind, answered: answered.map(({ holder }) => holder), missing, expires }
 }
 
 /** "I am in this state", signed by the identity key: what pinned clients believe during a recovery. */

@@ -1,25 +1,29 @@
-import { parseJsonObject, Secret } from '@holdfast/base'
+import { defined, parseJsonObject, Secret } from '@holdfast/base'
 import { type Role, userRoutes } from '@holdfast/protocol'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
 import { verifyAudit } from './audit.ts'
-import { mount, type ServerDeps, sessionCookie } from './mount.ts'
+import { lockedNames } from './login-attempts.ts'
+import { addressOf, mount, type ServerDeps, sessionCookie } from './mount.ts'
+import { LoginDesk, logout } from './sessions.ts'
 import { userFault } from './user-faults.ts'
-import { type Caller, createToken, login, logout, revokeToken, setPassword } from './users.ts'
+import { type Caller, createToken, revokeToken, setPassword } from './users.ts'
 
 export function mountUsers(app: OpenAPIHono, deps: ServerDeps): void {
   const { coordinator, clock } = deps
   const { store } = coordinator
+  const desk = new LoginDesk({ store, clock, perMinute: () => deps.limits.logins })
   mount(app, deps, userRoutes.list, async () => {
     const rows = await store.read
       .selectFrom('users')
-      .select(['name', 'roles', 'locked_until'])
+      .select(['name', 'roles'])
       .orderBy('name')
       .execute()
+    const locked = await lockedNames(store.read, clock.now())
     const users = rows.map((row) => ({
       name: row.name,
       roles: JSON.parse(row.roles) as Role[], // written from that type alone
-      ...(row.locked_until > clock.now() ? { lockedUntil: row.locked_until } : {}),
+      ...defined({ lockedUntil: locked.get(row.name) }),
     }))
     return { users }
   })
@@ -28,13 +32,22 @@ export function mountUsers(app: OpenAPIHono, deps: ServerDeps): void {
     const me = signedIn(caller)
     if (me.user !== name && !me.roles.includes('admin'))
       throw userFault('user.forbidden', "setting another user's password needs the role admin")
+    // Whoever finds a token for one task must not become its user.
+    if (me.via === 'token' && !me.roles.includes('admin'))
+      throw userFault('user.forbidden', 'a token sets no password unless it has the role admin', {
+        hint: 'sign in with the password first',
+      })
     using password = Secret.copy(body.password)
     await setPassword(store, clock, name, password, `user:${me.user}`)
     return { done: true }
   })
   mount(app, deps, userRoutes.login, async ({ body, context }) => {
     using password = Secret.copy(body.password)
-    const { cookie, csrf, expires, roles } = await login(store, clock, body.user, password)
+    const { cookie, csrf, expires, roles } = await desk.login(
+      body.user,
+      password,
+      addressOf(context),
+    )
     setCookie(context, sessionCookie, cookie, {
       path: '/',
       secure: true,
@@ -49,6 +62,13 @@ export function mountUsers(app: OpenAPIHono, deps: ServerDeps): void {
     deleteCookie(context, sessionCookie, { path: '/', secure: true })
     return { done: true }
   })
+  mountTokens(app, deps)
+  mountAudit(app, deps)
+}
+
+function mountTokens(app: OpenAPIHono, deps: ServerDeps): void {
+  const { coordinator, clock } = deps
+  const { store } = coordinator
   mount(app, deps, userRoutes.tokens, async ({ caller }) => {
     const me = signedIn(caller)
     const rows = await store.read.selectFrom('tokens').selectAll().orderBy('expires').execute()
@@ -59,7 +79,7 @@ export function mountUsers(app: OpenAPIHono, deps: ServerDeps): void {
       label: row.label,
       scopes: JSON.parse(row.scopes) as Role[], // written from that type alone
       expires: row.expires,
-      ...(row.last_used === null ? {} : { lastUsed: row.last_used }),
+      ...defined({ lastUsed: row.last_used ?? undefined }),
     }))
     return { tokens }
   })
@@ -73,6 +93,10 @@ export function mountUsers(app: OpenAPIHono, deps: ServerDeps): void {
     await revokeToken(store, clock, signedIn(caller), params.id ?? '')
     return { done: true }
   })
+}
+
+function mountAudit(app: OpenAPIHono, deps: ServerDeps): void {
+  const { store } = deps.coordinator
   mount(app, deps, userRoutes.audit, async ({ query }) => {
     const after = Number(query.after)
     const rows = await store.read

@@ -1,100 +1,12 @@
 import assert from 'node:assert/strict'
-import {
-  constants,
-  generateKeyPairSync,
-  type KeyObject,
-  privateDecrypt,
-  sign,
-  verify,
-} from 'node:crypto'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { verify } from 'node:crypto'
+import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { createPins } from '@holdfast/seal'
-import { type Ask, client, type Reply } from './api-client-fixture.ts'
+import type { Reply } from './api-client-fixture.ts'
 import { verifyBackup } from './backup.ts'
 import { prepareClaim } from './claim.ts'
-import { Coordinator } from './coordinator.ts'
-import { filePin } from './file-pin.ts'
-import { serveApi } from './server.ts'
-
-const people = Object.fromEntries(
-  ['alice', 'bob', 'carol'].map((name) => [
-    name,
-    generateKeyPairSync('rsa', { modulusLength: 3072 }),
-  ]),
-)
-const keys = Object.fromEntries(
-  Object.entries(people).map(([name, { publicKey }]) => [
-    name,
-    publicKey.export({ type: 'spki', format: 'pem' }).toString(),
-  ]),
-)
-const manifest = {
-  version: 1,
-  cluster: 'fleet',
-  holders: { threshold: 2, keys },
-  users: { root: { roles: ['admin'] }, watcher: { roles: ['auditor'] } },
-}
-
-async function started() {
-  const directory = await mkdtemp(join(tmpdir(), 'holdfast-api-'))
-  const options = {
-    directory,
-    store: { engine: 'sqlite', path: join(directory, 'state.db') } as const,
-    pins: createPins({ extra: [filePin()] }),
-  }
-  const start = async () => {
-    const coordinator = await Coordinator.start(options)
-    const server = await serveApi(
-      { coordinator, host: '127.0.0.1', port: 0, instance: 'one' },
-      new AbortController().signal,
-    )
-    const ask = client(server, coordinator.identity.digest)
-    let stopped = false
-    const stop = async () => {
-      if (stopped) return
-      stopped = true
-      await server[Symbol.asyncDispose]()
-      await coordinator[Symbol.asyncDispose]()
-    }
-    return { coordinator, server, ask, stop, [Symbol.asyncDispose]: stop }
-  }
-  return { directory, start, [Symbol.asyncDispose]: () => rm(directory, { recursive: true }) }
-}
-
-const password = 'correct horse battery'
-
-/** A holder's answer made with plain RSA operations. */
-function answer(
-  name: string,
-  key: KeyObject,
-  asked: Record<string, unknown>,
-): Record<string, string> {
-  const wrapped = Buffer.from(String(asked.wrapped), 'base64url')
-  const contentKey = privateDecrypt(
-    { key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' },
-    wrapped,
-  )
-  const statement = Buffer.from(`${asked.statement}share ${contentKey.toString('hex')}\n`)
-  return {
-    holder: name,
-    statement: statement.toString('base64url'),
-    signature: sign('sha256', statement, key).toString('base64url'),
-  }
-}
-
-async function answerAll(ask: Ask, id: string, names: string[]): Promise<Reply> {
-  let last: Reply = { status: 0, body: {}, cookie: '', setCookie: '' }
-  for (const name of names) {
-    const pair = people[name]
-    assert.ok(pair)
-    const { body } = await ask('GET', `/v1/ceremonies/${id}/requests/${name}`)
-    last = await ask('POST', `/v1/ceremonies/${id}/answers`, answer(name, pair.privateKey, body))
-  }
-  return last
-}
+import { answerAll, manifest, password, started } from './server-fixture.ts'
 
 test('claim, manifest, holders, loss of the host key, recovery: over HTTPS with one pinned identity', async () => {
   await using here = await started()

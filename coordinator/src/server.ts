@@ -1,19 +1,20 @@
 import { createServer, type Server } from 'node:https'
-import { type Clock, systemClock } from '@holdfast/base'
+import { hostname } from 'node:os'
+import { type Clock, defined, systemClock } from '@holdfast/base'
+import { serverTls } from '@holdfast/link'
 import { createAdaptorServer } from '@hono/node-server'
 import type { OpenAPIHono } from '@hono/zod-openapi'
-import { bodyLimit } from 'hono/body-limit'
 import { secureHeaders } from 'hono/secure-headers'
 import { Agents } from './agents.ts'
 import { startDuties } from './agents-duties.ts'
-import { apiFault } from './api-faults.ts'
+import { type SinkPlace, startAuditExport } from './audit-sink.ts'
 import type { CeremonyDeps } from './ceremonies.ts'
 import type { Coordinator } from './coordinator.ts'
-import { coordinatorFault } from './faults.ts'
+import { followManifest } from './manifest-duty.ts'
 import { mountMetrics } from './metrics.ts'
-import { createApp, type ServerDeps } from './mount.ts'
+import { addressOf, createApp, type ServerDeps } from './mount.ts'
 import { mountNodes } from './nodes-routes.ts'
-import { RateLimits } from './rate-limits.ts'
+import { type PerMinute, RateLimits } from './rate-limits.ts'
 import { mountCeremonies, shown } from './routes-ceremonies.ts'
 import { mountKeys } from './routes-keys.ts'
 import { mountManifest } from './routes-manifest.ts'
@@ -28,9 +29,12 @@ export interface ServerOptions {
   clock?: Clock
   origins?: readonly string[]
   report?: (error: unknown) => void
-  limits?: { all: number; open: number }
+  /** Fixed limits; without them, those of the manifest in force. */
+  limits?: PerMinute
   /** `https://host:port` of every instance, for nodes; default this one's own. */
   addresses?: readonly string[]
+  /** Where the audit log is copied to. */
+  sink?: SinkPlace
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -39,123 +43,147 @@ export interface RunningServer extends AsyncDisposable {
   readonly app: OpenAPIHono
 }
 
-const largestBody = 4 * 1024 * 1024
+/** Before a manifest says otherwise. */
+export const usualLimits: PerMinute = { all: 1200, open: 240, logins: 10 }
 
-/** The whole API as an application without a socket. */
+/** How long a peer may take for each step; agents' sessions have their own rules once they stand. */
+const patience = {
+  handshakeTimeout: 10_000,
+  headersTimeout: 10_000,
+  requestTimeout: 60_000,
+  keepAliveTimeout: 10_000,
+  connectionsCheckingInterval: 5_000,
+}
+
+/** The whole API without nodes, as an application without a socket. */
 export function createApi(deps: ServerDeps): OpenAPIHono {
-  const { coordinator, clock } = deps
+  const { coordinator, clock, limits } = deps
   const ceremonies: CeremonyDeps = {
     store: coordinator.store,
     clock,
     cluster: () => coordinator.header?.cluster ?? '',
   }
   const app = createApp(deps.report ?? (() => undefined))
+  mountMetrics(app, deps)
+  app.use(async (context, next) => {
+    limits.take(addressOf(context))
+    await next()
+    context.header('Cache-Control', 'no-store') // tokens and shares are in answers
+  })
   app.use(secureHeaders())
-  app.use(
-    bodyLimit({
-      maxSize: largestBody,
-      onError: (context) =>
-        context.json(
-          {
-            error: apiFault(
-              'api.body_too_large',
-              `a request is larger than ${largestBody} bytes`,
-            ).toJSON(),
-          },
-          413,
-        ),
-    }),
-  )
   mountStatus(app, deps, ceremonies)
   mountCeremonies(app, deps, ceremonies)
   mountManifest(app, deps, ceremonies, shown)
   mountKeys(app, deps, ceremonies)
   mountUsers(app, deps)
-  mountMetrics(app, deps)
-  app.doc31('/v1/openapi.json', {
-    openapi: '3.1.0',
-    info: { title: 'Holdfast coordinator', version: '1' },
-  })
+  mountDocument(app)
   return app
 }
 
-/** Serves the API over TLS with the identity's own certificate. */
+/** The OpenAPI document of everything that is mounted, made once. */
+function mountDocument(app: OpenAPIHono): void {
+  let document: unknown
+  app.get('/v1/openapi.json', (context) => {
+    const info = { title: 'Holdfast coordinator', version: '1' }
+    document ??= app.getOpenAPI31Document({ openapi: '3.1.0', info })
+    return context.json(document as object) // the generator's own type is not JSON's
+  })
+}
+
+/**
+ * Serves the API over TLS with the identity's own certificate. Agents are taken in from the first
+ * moment it listens; when it stops, it takes nobody new, sends its agents to other instances, and
+ * lets requests that have begun come to their end.
+ */
 export async function serveApi(
   options: ServerOptions,
   signal: AbortSignal,
 ): Promise<RunningServer> {
-  const {
-    coordinator,
-    host,
-    port,
-    instance,
-    clock = systemClock,
-    origins = [],
-    limits = { all: 1200, open: 240 },
-  } = options
+  const { coordinator, host, port, instance, clock = systemClock, origins = [] } = options
+  const limits = new RateLimits(clock, options.limits ?? usualLimits)
   const deps: ServerDeps = {
-    coordinator,
-    clock,
-    limits: new RateLimits(clock, limits),
-    origins,
-    instance,
-    ...(options.report === undefined ? {} : { report: options.report }),
+    ...{ coordinator, clock, limits, origins, instance },
+    ...defined({ report: options.report }),
   }
-  const app = createApi(deps)
-  let agents: Agents | undefined
-  const addresses: string[] = [...(options.addresses ?? [])]
-  mountNodes(app, { ...deps, agents: () => started(agents), coordinators: addresses })
-  const secureContext = () => {
-    const { identity, header } = coordinator
-    return {
-      key: identity.key.export({ type: 'pkcs8', format: 'pem' }),
-      cert: identity.certificate,
-      minVersion: 'TLSv1.3' as const,
-      ...(header === undefined ? {} : { ca: [header.authority] }),
-    }
-  }
+  const { sink } = options
+  const exported =
+    sink === undefined
+      ? undefined
+      : startAuditExport({ store: coordinator.store, clock, place: sink })
+  const alarms = async () => [await exported?.alarm()].filter((alarm) => alarm !== undefined)
+  const app = createApi({ ...deps, alarms })
   const server = createAdaptorServer({
     fetch: app.fetch,
     createServer,
     serverOptions: {
-      ...secureContext(),
-      requestCert: true,
+      ...serverTls(coordinator.identity, coordinator.header?.authority),
+      ...patience,
+      requestCert: true, // also before there is an authority: a claim makes it while this serves
       rejectUnauthorized: false, // browsers and programs have no certificate; agents are checked where they connect
     },
   }) as Server // createServer above is node:https's
+  const onError = (error: unknown) => options.report?.(error)
+  const agents = await Agents.start({ coordinator, server, clock, instance, onError })
+  const addresses: string[] = [...(options.addresses ?? [])]
+  mountNodes(app, { ...deps, agents: () => agents, coordinators: addresses })
+  await listen(server, host, port)
+  if (addresses.length === 0) addresses.push(ownAddress(host, portOf(server, port)))
   // A claim makes the authority; a restored host gets its cluster's identity back while it serves.
-  coordinator.onTrust(() => server.setSecureContext(secureContext()))
+  coordinator.onTrust(() => agents.recogniseNodes())
+  const duties = startDuties({ agents, store: coordinator.store, clock, onError })
+  const following = followManifest({
+    ...{ coordinator, agents, limits, clock, onError },
+    fixed: options.limits !== undefined,
+  })
+  const stop = once(async () => {
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+    await following[Symbol.asyncDispose]()
+    await duties[Symbol.asyncDispose]()
+    await agents[Symbol.asyncDispose]()
+    await exported?.[Symbol.asyncDispose]()
+    await drain(server, closed, clock)
+  })
+  signal.addEventListener('abort', () => void stop(), { once: true })
+  return { port: portOf(server, port), server, app, [Symbol.asyncDispose]: stop }
+}
+
+/** Where nodes find an instance that was told no address: whoever listens everywhere is found by name. */
+function ownAddress(host: string, port: number): string {
+  const found = host === '0.0.0.0' || host === '::' ? hostname() : host
+  return `https://${found.includes(':') ? `[${found}]` : found}:${port}`
+}
+
+async function listen(server: Server, host: string, port: number): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(port, host, resolve)
   })
-  if (addresses.length === 0) addresses.push(`https://${host}:${portOf(server, port)}`)
-  const onError = (error: unknown) => options.report?.(error)
-  agents = await Agents.start({ coordinator, server, clock, instance, onError })
-  coordinator.onTrust(() => agents?.recogniseNodes())
-  const duties = startDuties({ agents, store: coordinator.store, clock, onError })
-  const stop = async () => {
-    await duties[Symbol.asyncDispose]()
-    await agents?.[Symbol.asyncDispose]()
-    server.closeAllConnections()
-    await new Promise<void>((resolve) => server.close(() => resolve()))
+}
+
+const drainSteps = 100
+const drainStep = 50
+
+/** Waits five seconds for requests that have begun; what still runs then is cut off. */
+async function drain(server: Server, closed: Promise<void>, clock: Clock): Promise<void> {
+  const over = new AbortController()
+  void closed.then(() => over.abort())
+  for (let step = 0; step < drainSteps && !over.signal.aborted; step += 1) {
+    server.closeIdleConnections()
+    await clock.sleep(drainStep, over.signal).catch(() => undefined)
   }
-  signal.addEventListener('abort', () => void stop(), { once: true })
-  return {
-    port: portOf(server, port),
-    server,
-    app,
-    [Symbol.asyncDispose]: stop,
+  server.closeAllConnections()
+  await closed
+}
+
+function once(task: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | undefined
+  return () => {
+    running ??= task()
+    return running
   }
 }
 
 function portOf(server: Server, asked: number): number {
   const address = server.address()
   return typeof address === 'object' && address !== null ? address.port : asked
-}
-
-/** Agents start right after the server listens; a request in between is asked to come again. */
-function started(agents: Agents | undefined): Agents {
-  if (agents !== undefined) return agents
-  throw coordinatorFault('coordinator.storage_unreachable', 'the coordinator is still starting')
 }

@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path'
-import { type Clock, ensureDirectory, readBounded, systemClock } from '@holdfast/base'
+import { type Clock, defined, ensureDirectory, readBounded, systemClock } from '@holdfast/base'
 import { createPins } from '@holdfast/seal'
 import type { CeremonyDeps } from './ceremonies.ts'
 import { Coordinator } from './coordinator.ts'
@@ -11,7 +11,8 @@ import type { StoreLocation } from './store.ts'
 // A coordinator as a service: opens its store, takes up what a crash has left, answers its API, and
 // looks after unfinished things until it is stopped.
 
-export interface ServiceOptions extends Pick<ServerOptions, 'origins' | 'limits' | 'report'> {
+export interface ServiceOptions
+  extends Pick<ServerOptions, 'origins' | 'limits' | 'report' | 'addresses' | 'sink'> {
   directory: string
   store: StoreLocation
   host: string
@@ -57,13 +58,11 @@ export async function runService(
     cluster: () => coordinator.header?.cluster ?? '',
   }
   for (const event of await resume(coordinator, deps)) onResume(event)
-  const { origins, limits, report } = options
+  const { origins, limits, report, addresses, sink } = options
   await using server = await serveApi(
     {
       ...{ coordinator, host, port, instance, clock },
-      ...(origins === undefined ? {} : { origins }),
-      ...(limits === undefined ? {} : { limits }),
-      ...(report === undefined ? {} : { report }),
+      ...defined({ origins, limits, report, addresses, sink }),
     },
     signal,
   )

@@ -3,6 +3,8 @@ import { Kysely, type Transaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { coordinatorFault } from './faults.ts'
 import { init } from './migrations/001-init.ts'
+import { reshares } from './migrations/002-reshares.ts'
+import { attempts } from './migrations/003-attempts.ts'
 import { postgresDialect } from './postgres-driver.ts'
 import { sqliteDialect } from './sqlite-driver.ts'
 import type { Tables } from './tables.ts'
@@ -60,6 +62,8 @@ async function migrate(database: Database, bytes: 'blob' | 'bytea'): Promise<voi
     provider: {
       getMigrations: async () => ({
         '001-init': { up: (schema: Kysely<unknown>) => init(schema, bytes) },
+        '003-attempts': { up: attempts },
+        '002-reshares': { up: reshares },
       }),
     },
   })

@@ -73,8 +73,20 @@ export interface UserTable {
   name: string
   password: Optional<string>
   roles: string
-  failures: number
-  locked_until: number
+}
+
+/** Failed logins: of a user's name, or of an address they come from. */
+export interface AttemptTable {
+  name: string
+  count: number
+  since: number
+  until: number
+}
+
+/** How far a sink of the audit log has come: the last sequence that it has taken. */
+export interface SinkTable {
+  name: string
+  position: number
 }
 
 export interface SessionTable {
@@ -128,6 +140,8 @@ export interface NodeTable {
   instance: Optional<string>
   report: Optional<string>
   witnessed: number
+  /** 1 when it was enrolled before there were peers. */
+  genesis: ColumnType<number, number | undefined, number>
 }
 
 export interface InviteTable {
@@ -190,13 +204,41 @@ export interface DocumentTable {
   signature: string
 }
 
+export interface ReshareTable {
+  id: string
+  ward: string
+  /** Why: see `causes` in reshare-plan.ts. */
+  cause: string
+  state: string
+  /** 0 until its guardians have been chosen. */
+  epoch: number
+  threshold: number
+  /** Node ids, JSON. */
+  guardians: string
+  /** The guardians with their keys as the ward is told, JSON; from the order on it never changes. */
+  order: Optional<string>
+  created: number
+  /** When it came into its state. */
+  since: number
+  /** Guardians that it failed for, JSON. */
+  blamed: string
+  code: Optional<string>
+  message: Optional<string>
+}
+
+/** A key that a guardian has, or is asked to make or to destroy; without a row there is none. */
 export interface WardKeyTable {
   ward: string
   epoch: number
   guardian: string
-  key: string
-  signature: string
+  /** The ward's public identity key, PEM: it may have no record any more. */
+  identity: string
   state: string
+  /** The id under which the guardian answers. */
+  errand: string
+  key: Optional<string>
+  signature: Optional<string>
+  code: Optional<string>
 }
 
 export interface Tables {
@@ -210,6 +252,8 @@ export interface Tables {
   users: UserTable
   sessions: SessionTable
   tokens: TokenTable
+  attempts: AttemptTable
+  sinks: SinkTable
   audit: AuditTable
   nodes: NodeTable
   invites: InviteTable
@@ -217,5 +261,6 @@ export interface Tables {
   leases: LeaseTable
   commands: CommandTable
   documents: DocumentTable
+  reshares: ReshareTable
   ward_keys: WardKeyTable
 }

@@ -1,15 +1,17 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { type Clock, canonicalJson, parseJson, type Secret } from '@holdfast/base'
 import { type Role, roles } from '@holdfast/protocol'
-import { record, recordAlone } from './audit.ts'
-import { checkPassword, hashPassword, noPassword } from './passwords.ts'
+import { record } from './audit.ts'
+import { forgetFailures } from './login-attempts.ts'
+import { hashPassword } from './passwords.ts'
 import type { Store, Work } from './store.ts'
 import { userFault } from './user-faults.ts'
 import { newId } from './ways.ts'
 
-// Who may do what. A browser has a session cookie and must show the session's CSRF value; a program
-// has a token whose scopes are a subset of its user's roles. Only hashes of either are stored.
-// Lockout is durable: restarting the coordinator does not give anybody fresh attempts.
+// Who may do what. A browser has a session cookie (sessions.ts) and must show the session's CSRF
+// value; a program has a token whose scopes are a subset of its user's roles. Only hashes of either
+// are stored. A token never does more than it was made for: it cannot set its user's password, and
+// what it makes does not outlive it.
 
 export interface Caller {
   user: string
@@ -17,14 +19,16 @@ export interface Caller {
   via: 'session' | 'token'
   /** For a session: what a changing request must send back. */
   csrf?: string
+  /** For a token: when it ends. */
+  expires?: number
 }
 
-const sessionLifetime = 8 * 60 * 60 * 1000
-const attemptsBeforeLock = 5
-const firstLock = 30_000
-const longestLock = 60 * 60 * 1000
+/** How exactly the store knows when a token was used last. */
+const usedWithin = 60 * 60 * 1000
 
-const digest = (text: string): string => createHash('sha256').update(text).digest('base64url')
+/** Only this is stored of a cookie or token, both of which are 256 random bits. */
+export const digest = (text: string): string =>
+  createHash('sha256').update(text).digest('base64url')
 
 /** Creates or replaces a user within a transaction; the password may come later. */
 export async function putUser(
@@ -34,7 +38,7 @@ export async function putUser(
   password?: Secret,
 ): Promise<void> {
   const hash = password === undefined ? null : await hashPassword(password)
-  const row = { name, password: hash, roles: canonicalJson(granted), failures: 0, locked_until: 0 }
+  const row = { name, password: hash, roles: canonicalJson(granted) }
   await work
     .insertInto('users')
     .values(row)
@@ -53,113 +57,14 @@ export async function setPassword(
   await store.write(async (work) => {
     const { numUpdatedRows } = await work
       .updateTable('users')
-      .set({ password: hash, failures: 0, locked_until: 0 })
+      .set({ password: hash })
       .where('name', '=', name)
       .executeTakeFirst()
     if (numUpdatedRows === 0n) throw userFault('user.unknown', `there is no user ${name}`)
     await work.deleteFrom('sessions').where('user', '=', name).execute()
+    await forgetFailures(work, name)
     await record(work, clock, { actor, action: 'user.password', subject: name, outcome: 'done' })
   })
-}
-
-/**
- * Begins a session. Wrong password, unknown user and locked user look alike in time and text, except
- * that a locked one is told until when.
- */
-export async function login(
-  store: Store,
-  clock: Clock,
-  name: string,
-  password: Secret,
-): Promise<{ cookie: string; csrf: string; expires: number; roles: Role[] }> {
-  const user = await store.read
-    .selectFrom('users')
-    .selectAll()
-    .where('name', '=', name)
-    .executeTakeFirst()
-  const now = clock.now()
-  if (user !== undefined && user.locked_until > now) throw locked(user.locked_until - now)
-  const right = await checkPassword(password, user?.password ?? noPassword)
-  if (user === undefined || !right) {
-    if (user !== undefined) await countFailure(store, clock, name)
-    await recordAlone(store, clock, {
-      actor: `user:${name}`,
-      action: 'session.begin',
-      subject: name,
-      outcome: 'refused',
-    })
-    throw userFault('user.login_refused', 'user or password is wrong')
-  }
-  const cookie = randomBytes(32).toString('base64url')
-  const csrf = randomBytes(16).toString('base64url')
-  const expires = now + sessionLifetime
-  await store.write(async (work) => {
-    await work.deleteFrom('sessions').where('expires', '<', now).execute()
-    await work
-      .insertInto('sessions')
-      .values({ hash: digest(cookie), user: name, csrf, expires })
-      .execute()
-    await work
-      .updateTable('users')
-      .set({ failures: 0, locked_until: 0 })
-      .where('name', '=', name)
-      .execute()
-    await record(work, clock, {
-      actor: `user:${name}`,
-      action: 'session.begin',
-      subject: name,
-      outcome: 'done',
-    })
-  })
-  return { cookie, csrf, expires, roles: rolesOf(user.roles) }
-}
-
-/** Milliseconds a user is locked for after so many failures: none, then doubling. */
-export function lockAfter(failures: number): number {
-  if (failures < attemptsBeforeLock) return 0
-  return Math.min(firstLock * 2 ** (failures - attemptsBeforeLock), longestLock)
-}
-
-async function countFailure(store: Store, clock: Clock, name: string): Promise<void> {
-  await store.write(async (work) => {
-    const { failures } = await work
-      .selectFrom('users')
-      .select('failures')
-      .where('name', '=', name)
-      .executeTakeFirstOrThrow()
-    const count = failures + 1
-    await work
-      .updateTable('users')
-      .set({ failures: count, locked_until: clock.now() + lockAfter(count) })
-      .where('name', '=', name)
-      .execute()
-  })
-}
-
-export async function logout(store: Store, cookie: string): Promise<void> {
-  await store.write((work) =>
-    work.deleteFrom('sessions').where('hash', '=', digest(cookie)).execute(),
-  )
-}
-
-export async function sessionCaller(
-  store: Store,
-  clock: Clock,
-  cookie: string,
-): Promise<Caller | undefined> {
-  const session = await store.read
-    .selectFrom('sessions')
-    .selectAll()
-    .where('hash', '=', digest(cookie))
-    .executeTakeFirst()
-  if (session === undefined || session.expires < clock.now()) return undefined
-  const user = await store.read
-    .selectFrom('users')
-    .select('roles')
-    .where('name', '=', session.user)
-    .executeTakeFirst()
-  if (user === undefined) return undefined
-  return { user: session.user, roles: rolesOf(user.roles), via: 'session', csrf: session.csrf }
 }
 
 export interface NewToken {
@@ -182,7 +87,8 @@ export async function createToken(
   if (beyond.length > 0)
     throw userFault('user.forbidden', `${caller.user} does not have the role ${beyond.join(', ')}`)
   const token = `hf_${randomBytes(32).toString('base64url')}`
-  const expires = clock.now() + wanted.days * 86_400_000
+  const wish = clock.now() + wanted.days * 86_400_000
+  const expires = Math.min(wish, caller.expires ?? wish)
   const row = {
     id: newId(),
     hash: digest(token),
@@ -228,11 +134,16 @@ export async function tokenCaller(
     .where('name', '=', row.user)
     .executeTakeFirst()
   const held = user === undefined ? [] : rolesOf(user.roles)
+  if (row.last_used === null || row.last_used < clock.now() - usedWithin)
+    await store.write((work) =>
+      work.updateTable('tokens').set({ last_used: clock.now() }).where('id', '=', row.id).execute(),
+    )
   // A role taken from the user is gone from all tokens at once.
   return {
     user: row.user,
     roles: rolesOf(row.scopes).filter((scope) => held.includes(scope)),
     via: 'token',
+    expires: row.expires,
   }
 }
 
@@ -257,14 +168,7 @@ export async function revokeToken(
   })
 }
 
-function rolesOf(text: string): Role[] {
+export function rolesOf(text: string): Role[] {
   const list = parseJson(text, 'the roles')
   return roles.filter((role) => Array.isArray(list) && list.includes(role))
-}
-
-function locked(milliseconds: number): Error {
-  const seconds = Math.ceil(milliseconds / 1000)
-  return userFault('user.locked', `too many wrong passwords: locked for ${seconds} s`, {
-    details: { retryAfter: seconds },
-  })
 }

@@ -7,6 +7,7 @@ export {
   lowestFree,
   parsePool,
 } from './address-pool.ts'
+export { type Backoff, nextWait } from './backoff.ts'
 export {
   type Authority,
   alwaysValid,
