@@ -6,7 +6,7 @@ import { leanBuiltins } from './builtins.ts'
 const at = (name: string): string => fileURLToPath(new URL(`../${name}`, import.meta.url))
 
 const coreModules =
-  /\/(base|crypto|seal)\/(src\/(?!log\.ts)|generated\/)|\/cli\/src\/(run-command|quick-parse|streams|terminal|seal-\w+|options|output|policy-input|pins|holders|describe|input|exit-codes|faults)\.ts$|node_modules\/jose\//
+  /\/(base|crypto|seal)\/(src\/(?!log\.ts)|generated\/)|\/cli\/src\/(run-command|fleet-state|quick-parse|streams|terminal|seal-\w+|options|output|policy-input|pins|holders|describe|input|exit-codes|faults)\.ts$|node_modules\/jose\//
 
 /**
  * Bundles the command line into a folder: `holdfast.mjs`, and a chunk for each group of commands

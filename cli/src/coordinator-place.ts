@@ -25,12 +25,13 @@ export interface SavedCoordinator {
   expires: number
 }
 
-const fileName = 'coordinator.json'
+/** What a login is written to, below the state directory. */
+export const loginFileName = 'coordinator.json'
 /** Days that a token of `login` is good for. */
 export const tokenDays = 30
 
 export function savedFile(context: Context): string {
-  return join(context.settings.stateDirectory, fileName)
+  return join(context.settings.stateDirectory, loginFileName)
 }
 
 export async function readSaved(context: Context): Promise<SavedCoordinator | undefined> {

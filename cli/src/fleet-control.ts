@@ -1,12 +1,13 @@
 import { createServer, request } from 'node:http'
 import { join } from 'node:path'
 import { isObject, parseJson } from '@holdfast/base'
-import type { FleetRehearsal, FleetStatus, LocalFleet } from '@holdfast/drills'
+import type { ControlPlaneState, FleetRehearsal, FleetStatus, WholeFleet } from '@holdfast/drills'
 import { cliFault } from './faults.ts'
 import { asFault } from './output.ts'
 
 // How a second terminal talks to a running `holdfast up`: POST /status, /stop/NAME and /start/NAME
-// over a Unix socket in the fleet's directory, which only its owner may enter.
+// for key servers and the coordinator, /kill-node/NAME and /start-node/NAME, over a Unix socket in the
+// fleet's directory, which only its owner may enter.
 
 /** What `holdfast up status` shows. */
 export interface FleetReport {
@@ -14,27 +15,34 @@ export interface FleetReport {
   pid: number
   status: FleetStatus
   rehearsal: FleetRehearsal | undefined
+  /** The coordinator and the nodes; undefined in a fleet without nodes. */
+  control: ControlPlaneState | undefined
+}
+
+/** What is told when somebody has asked for something. */
+export interface ControlDeps {
+  fleet: WholeFleet
+  lastRehearsal: () => FleetRehearsal | undefined
+  /** A process was started or ended. */
+  onChange: () => Promise<void>
 }
 
 const socketName = 'control.sock'
 
 /** Serves the control socket until disposed of. */
-export async function serveControl(
-  fleet: LocalFleet,
-  last: () => FleetRehearsal | undefined,
-): Promise<AsyncDisposable> {
+export async function serveControl(deps: ControlDeps): Promise<AsyncDisposable> {
   const server = createServer((incoming, response) => {
     const send = (code: number, value: unknown) => {
       response.writeHead(code, { 'content-type': 'application/json' }).end(JSON.stringify(value))
     }
-    obey(fleet, incoming.url ?? '', last).then(
+    obey(deps, incoming.url ?? '').then(
       (report) => send(200, report),
       (error) => send(409, asFault(error)),
     )
   })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    server.listen(join(fleet.directory, socketName), resolve)
+    server.listen(join(deps.fleet.local.directory, socketName), resolve)
   })
   return {
     [Symbol.asyncDispose]: () =>
@@ -45,30 +53,48 @@ export async function serveControl(
   }
 }
 
-async function obey(
-  fleet: LocalFleet,
-  url: string,
-  last: () => FleetRehearsal | undefined,
-): Promise<FleetReport> {
+async function obey(deps: ControlDeps, url: string): Promise<FleetReport> {
   const [, order = '', name = ''] = url.split('/')
+  const { fleet, lastRehearsal, onChange } = deps
   if (order !== 'status') {
-    const server = fleet.servers.find((candidate) => candidate.name === name)
-    if (server === undefined) {
-      const names = fleet.servers.map((candidate) => candidate.name).join(', ')
-      throw cliFault('cli.fleet_absent', `there is no server "${name}" in this fleet`, {
-        hint: `its servers: ${names}`,
-      })
-    }
-    if (order === 'stop') await server.stop()
-    else if (order === 'start') await server.start()
+    await carryOut(fleet, order, decodeURIComponent(name))
+    await onChange()
   }
-  const { directory } = fleet
-  return { directory, pid: process.pid, status: await fleet.status(), rehearsal: last() }
+  const { local } = fleet
+  const [status, control] = await Promise.all([local.status(), fleet.look()])
+  const { directory } = local
+  return { directory, pid: process.pid, status, rehearsal: lastRehearsal(), control }
+}
+
+async function carryOut({ local, plane }: WholeFleet, order: string, name: string): Promise<void> {
+  const { servers } = local
+  if (order === 'kill-node' || order === 'start-node') {
+    const node = memberNamed(plane?.nodes ?? [], name, 'node')
+    return order === 'kill-node' ? await node.cutPower() : await node.start()
+  }
+  const coordinator = plane === undefined ? [] : [plane.coordinator]
+  const member = memberNamed([...servers, ...coordinator], name, 'server')
+  if (order === 'stop') await member.stop()
+  else if (order === 'start') await member.start()
+}
+
+/** @throws Fault cli.fleet_absent naming those that there are */
+function memberNamed<T extends { name: string }>(
+  members: readonly T[],
+  name: string,
+  what: string,
+): T {
+  const member = members.find((candidate) => candidate.name === name)
+  if (member !== undefined) return member
+  const names = members.map((candidate) => candidate.name).join(', ')
+  throw cliFault('cli.fleet_absent', `there is no ${what} "${name}" in this fleet`, {
+    hint: names === '' ? `it has no ${what}s: holdfast up --nodes 6` : `its ${what}s: ${names}`,
+  })
 }
 
 /**
  * Asks the fleet that runs in a directory.
- * @param order `status`, `stop/NAME` or `start/NAME`
+ * @param order `status`, `stop/NAME`, `start/NAME`, `kill-node/NAME` or `start-node/NAME`
  * @throws Fault cli.fleet_absent
  */
 export function askFleet(directory: string, order: string): Promise<FleetReport> {

@@ -11,7 +11,7 @@ import {
   removeDurable,
   systemClock,
 } from '@holdfast/base'
-import type { LocalFleet } from '@holdfast/drills'
+import type { WholeFleet } from '@holdfast/drills'
 import type { Settings } from './command.ts'
 import { cliFault } from './faults.ts'
 
@@ -23,7 +23,7 @@ const markName = 'fleet.json'
 
 interface Mark {
   fleet: 'holdfast up'
-  /** Process ids of its key servers. */
+  /** Process ids of its key servers, its coordinator and its nodes. */
   servers: number[]
 }
 
@@ -87,12 +87,16 @@ function markOf(directory: string): DurableRecord<Mark> {
 }
 
 /** Writes down what runs, for the next start after a kill. */
-export async function markPlace({ directory, servers }: LocalFleet): Promise<void> {
-  const pids = servers.flatMap(({ pid }) => pid ?? [])
-  await markOf(directory).write({ fleet: 'holdfast up', servers: pids })
+export async function markPlace({ local, plane }: WholeFleet): Promise<void> {
+  const members = [
+    ...local.servers,
+    ...(plane === undefined ? [] : [plane.coordinator, ...plane.nodes]),
+  ]
+  const pids = members.flatMap(({ pid }) => pid ?? [])
+  await markOf(local.directory).write({ fleet: 'holdfast up', servers: pids })
 }
 
-/** Ends the servers that a killed fleet left running, and removes its files; nothing else is touched. */
+/** Ends the processes that a killed fleet left running, and removes its files; nothing else is touched. */
 async function clearRemains(directory: string): Promise<void> {
   const mark = await markOf(directory).read()
   if (mark === undefined) return
@@ -100,7 +104,7 @@ async function clearRemains(directory: string): Promise<void> {
   await rm(directory, { recursive: true, force: true })
 }
 
-/** Asks a server to end and waits for that; one that does not is ended. */
+/** Asks a process to end and waits for that; one that does not is ended. */
 async function endServer(pid: number, directory: string): Promise<void> {
   for (let round = 0; round < 100 && (await isServerOf(pid, directory)); round += 1) {
     if (round === 0) process.kill(pid, 'SIGTERM')

@@ -2,6 +2,7 @@ import { debuglog } from 'node:util'
 import { type Clock, systemClock } from '@holdfast/base'
 import type { CommandSpec, Context, Request, Settings } from './command.ts'
 import { exitCodeOf, exitCodeOfKind } from './exit-codes.ts'
+import { stateDirectoryOf } from './fleet-state.ts'
 import { harmless } from './harmless.ts'
 import { printError } from './output.ts'
 import { quickParse } from './quick-parse.ts'
@@ -49,7 +50,7 @@ export async function runCommand(
       unattended,
       streams,
       terminal: unattended ? undefined : world.terminal(),
-      settings: { ...settings, stateDirectory: input.text('state-dir') ?? settings.stateDirectory },
+      settings: { ...settings, stateDirectory: stateDirectoryOf(input, settings) },
       signal,
       clock: world.clock ?? systemClock,
     }

@@ -2,25 +2,33 @@ import type { CommandSpec, OptionSpec } from './command.ts'
 
 const actions = () => import('./up-actions.ts')
 
-const directoryOption: OptionSpec = {
+/** Where the local fleet is. */
+export const directoryOption: OptionSpec = {
   flags: '--directory <DIR>',
   says: 'where everything of it lies; default fleet/ in /run/holdfast for root, else in $XDG_RUNTIME_DIR/holdfast',
   completes: 'directory',
 }
 
-const serverArgument = { name: 'SERVER', says: 'its name, such as server-1' }
+const serverArgument = { name: 'SERVER', says: 'its name, such as server-1 or coordinator-1' }
 
 /** `holdfast up` */
 export const upCommand: CommandSpec = {
   name: 'up',
   summary: 'start a local fleet and keep every way in rehearsed',
   about: [
-    'Starts three key servers in processes of their own, makes keys for three holders, creates a real LUKS2 volume bound to two of the three servers with a recovery slot for two of the three holders, and opens it both ways. Then it stays up, rehearses every way in, and shows a live table: pin, last proof, its age, ok or failing, margin. On a terminal the table is redrawn in place; elsewhere changes are printed as lines.',
-    'It says what to try in a second terminal. Ctrl-C stops what it started and removes its files.',
+    'Starts three key servers, a coordinator on SQLite and six nodes, all in processes of their own and with real LUKS2 volumes. The coordinator is claimed, two of three holders prove their shares of its key, and the nodes are enrolled: the first by genesis, bound to the holders until the others can guard it. It is ready when every node is opened by guardians, together with two of the three key servers, and by nothing temporary.',
+    'Beside them lies a volume of its own, vault.img, bound to two of the three servers with a recovery slot for two of the three holders.',
+    'Then it stays up, lets the nodes prove every way in, one after the other, and shows a live table: the phase of each node, its guardians, how many may fail, its last proof; the coordinator; the pins of the volume. On a terminal the table is redrawn in place; elsewhere changes are printed as lines.',
+    'It says what to try in a second terminal. In its directory commands talk to its coordinator as its owner. Ctrl-C stops what it started and removes its files.',
     'The private keys of the holders lie in its directory, so that one person can play all of them: it is for trying things out.',
   ],
   options: [
     directoryOption,
+    {
+      flags: '--nodes <COUNT>',
+      says: 'nodes to enrol, 3 to 20; with 0 there are only the key servers and the volume',
+      default: '6',
+    },
     { flags: '--interval <SECONDS>', says: 'pause between rehearsals, in seconds', default: '5' },
     { flags: '--exit-when-ready', says: 'clean up and end as soon as every way in is proven' },
   ],
@@ -33,7 +41,7 @@ export const upCommand: CommandSpec = {
     absent: 'cryptsetup is not installed',
     unavailable: 'with --exit-when-ready: a way in is not proven',
   },
-  related: ['drill list', 'vault rehearse'],
+  related: ['drill list', 'vault rehearse', 'coordinator seal'],
   load: async () => (await actions()).upAction,
   children: [
     {
@@ -47,7 +55,7 @@ export const upCommand: CommandSpec = {
     },
     {
       name: 'stop',
-      summary: 'stop one key server of the running local fleet',
+      summary: 'stop one key server or the coordinator of the running local fleet',
       arguments: [serverArgument],
       options: [directoryOption],
       examples: [{ says: 'one of three down', run: 'holdfast up stop server-1' }],
@@ -57,7 +65,7 @@ export const upCommand: CommandSpec = {
     },
     {
       name: 'start',
-      summary: 'start a stopped key server again, on the same address',
+      summary: 'start a stopped key server or coordinator again, on the same address',
       arguments: [serverArgument],
       options: [directoryOption],
       examples: [{ says: 'bring it back', run: 'holdfast up start server-1' }],

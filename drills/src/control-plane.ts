@@ -54,6 +54,16 @@ export interface ControlPlaneOptions extends ControlPlanePlace, Partial<Founding
 
 export type NodeView = z.output<typeof nodeRoutes.list.output>['nodes'][number]
 
+/** An operator's way to the API. */
+export interface Login {
+  url: string
+  identity: string
+  user: string
+  token: string
+  /** Milliseconds since 1970. */
+  expires: number
+}
+
 /** The name that the fleet's operator has; its password is in the file `password`. */
 export const operator = 'admin'
 
@@ -105,28 +115,23 @@ export function fleetManifest(
   }
 }
 
-/** Claims a new coordinator with its token; the client that comes back acts with every role. */
+/** Claims a new coordinator with its token, and makes an API token for its owner. */
 async function claimCoordinator(
   coordinator: CoordinatorProcess,
   directory: string,
-): Promise<ApiClient> {
+): Promise<Login> {
   const password = randomBytes(24).toString('base64url')
   await writeDurable(join(directory, 'password'), password, { mode: 0o600 })
   const token = (await readBounded(coordinator.claimToken, 1000)).toString('utf8').trim()
   using first = coordinator.client()
-  await first.call(statusRoutes.claim, { body: { token, user: operator, password } })
-  return await signedIn(coordinator, password)
-}
-
-async function signedIn(coordinator: CoordinatorProcess, password: string): Promise<ApiClient> {
-  using first = coordinator.client()
-  const { value, cookie } = await first.send(userRoutes.login, {
-    body: { user: operator, password },
-  })
+  const owner = { user: operator, password }
+  await first.call(statusRoutes.claim, { body: { token, ...owner } })
+  const { value, cookie } = await first.send(userRoutes.login, { body: owner })
   const headers = { cookie, 'x-csrf-token': value.csrf }
   const body = { label: 'local fleet', scopes: [...value.roles] }
-  const { token } = await first.call(userRoutes.createToken, { headers, body })
-  return coordinator.client({ token })
+  const made = await first.call(userRoutes.createToken, { headers, body })
+  const { url, identity } = coordinator
+  return { url, identity, user: operator, token: made.token, expires: made.expires }
 }
 
 /** Sets a manifest; as many holders as it needs answer the ceremony that it begins. */
@@ -149,6 +154,7 @@ export class ControlPlane implements AsyncDisposable {
   readonly #stack: AsyncDisposableStack
   #holders: readonly LocalHolder[] = []
   #client: ApiClient | undefined
+  #login: Login | undefined
 
   private constructor(
     place: ControlPlanePlace & { memory: string },
@@ -180,10 +186,12 @@ export class ControlPlane implements AsyncDisposable {
 
   /** Claims the coordinator and sets its first manifest, which as many holders as needed prove. */
   async found({ holders, holdersNeeded = 2, manifest }: Founding): Promise<void> {
-    const client = this.#stack.use(await claimCoordinator(this.coordinator, this.directory))
+    const login = await claimCoordinator(this.coordinator, this.directory)
+    const client = this.#stack.use(this.coordinator.client({ token: login.token }))
     await setManifest(client, holders, fleetManifest(holders, holdersNeeded, manifest))
     this.#holders = holders
     this.#client = client
+    this.#login = login
   }
 
   get holders(): readonly LocalHolder[] {
@@ -194,6 +202,11 @@ export class ControlPlane implements AsyncDisposable {
   get client(): ApiClient {
     if (this.#client !== undefined) return this.#client
     throw drillsFault('drills.check_failed', 'the coordinator has not been claimed yet')
+  }
+
+  /** How the operator is known, as `holdfast coordinator login` writes it down. */
+  get login(): Login | undefined {
+    return this.#login
   }
 
   /** The nodes that were started here. */

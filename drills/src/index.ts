@@ -17,5 +17,7 @@ export {
 export { drillsFault } from './faults.ts'
 export type * from './fleet.ts'
 export { FleetNode, type NodeEvent } from './fleet-node.ts'
+export type { ControlPlaneState, NodeState } from './fleet-nodes.ts'
+export { startWholeFleet, stepsOf, type WholeFleet } from './fleet-whole.ts'
 export { startLocalFleet } from './local-fleet.ts'
 export type { Evidence } from './timeline.ts'
