@@ -1,4 +1,5 @@
 import type { CommandSpec } from './command.ts'
+import { coordinatorDismissCommands } from './coordinator-dismiss-commands.ts'
 import { coordinatorKeyCommands } from './coordinator-key-commands.ts'
 import { placeOptions, storeOption, userOptions } from './coordinator-options.ts'
 
@@ -143,6 +144,7 @@ export const coordinatorCommand: CommandSpec = {
       related: ['coordinator recover'],
       load: async () => (await actions()).sealAction,
     },
+    ...coordinatorDismissCommands,
     ...coordinatorKeyCommands,
   ],
 }

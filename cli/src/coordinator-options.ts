@@ -43,12 +43,41 @@ export const holderArgument: ArgumentSpec = {
 export const holderKeyOptions: readonly OptionSpec[] = [
   {
     flags: '--key <FILE>',
-    says: "the holder's private key, PEM, RSA; required",
+    says: "the holder's private key, PEM, RSA; required unless it is in a token",
     completes: 'file',
   },
   {
     flags: '--key-passphrase-file <FILE>',
     says: 'passphrase of the private key; - is standard input',
+    completes: 'file',
+  },
+]
+
+/** For a key in a token: docs/operator/holders.md has the commands between these. */
+export const holderTokenOptions: readonly OptionSpec[] = [
+  {
+    flags: '--wrapped <FILE>',
+    says: 'token: write the wrapped share to FILE, to be decrypted there',
+    completes: 'file',
+  },
+  {
+    flags: '--raw-block <FILE>',
+    says: 'token: what it decrypted without padding (CKM_RSA_X_509); the padding is taken off here',
+    completes: 'file',
+  },
+  {
+    flags: '--share <FILE>',
+    says: 'token: the share, where the token itself does OAEP with SHA-256',
+    completes: 'file',
+  },
+  {
+    flags: '--to-sign <FILE>',
+    says: 'token: write the whole statement to FILE, to be signed there',
+    completes: 'file',
+  },
+  {
+    flags: '--signature <FILE>',
+    says: 'token: the signature that it made of that file (CKM_SHA256_RSA_PKCS)',
     completes: 'file',
   },
 ]

@@ -113,21 +113,23 @@ export async function signIn(
   wanted: readonly Role[],
 ): Promise<SavedCoordinator & { scopes: readonly Role[] }> {
   const body = { user, password: password.reveal().toString('utf8') }
-  const { value, cookie } = await client.send(userRoutes.login, { body })
+  const { url, identity } = client.place
+  // Without the token that was saved earlier: it may have expired, which is why somebody signs in.
+  using alone = new ApiClient({ url, identity }, context.signal)
+  const { value, cookie } = await alone.send(userRoutes.login, { body })
   const headers = { cookie, 'x-csrf-token': value.csrf }
   const scopes = wanted.length === 0 ? value.roles : [...wanted]
   try {
     const label = `holdfast of ${context.settings.actor}`.slice(0, 100)
-    const made = await client.call(userRoutes.createToken, {
+    const made = await alone.call(userRoutes.createToken, {
       headers,
       body: { label, scopes, days: tokenDays },
     })
-    const { url, identity } = client.place
     const saved = { url, identity, user, token: made.token, expires: made.expires }
     await ensureDirectory(context.settings.stateDirectory)
     await writeDurable(savedFile(context), `${JSON.stringify(saved)}\n`, { mode: 0o600 })
     return { ...saved, scopes: made.scopes }
   } finally {
-    await client.call(userRoutes.logout, { headers })
+    await alone.call(userRoutes.logout, { headers })
   }
 }

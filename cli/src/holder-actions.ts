@@ -1,13 +1,12 @@
-import { constants, type KeyObject, privateDecrypt, sign } from 'node:crypto'
-import { parseJsonObject, Secret, writeDurable } from '@holdfast/base'
-import { approval, makeAnswerFile, readRequestFile, shareAnswer } from '@holdfast/coordinator'
+import { parseJsonObject, writeDurable } from '@holdfast/base'
+import { makeAnswerFile, readRequestFile } from '@holdfast/coordinator'
 import type { ApiClient } from '@holdfast/link/api-client'
 import { ceremonyRoutes, statusRoutes } from '@holdfast/protocol'
 import { type Ceremony, ceremonyText } from './ceremony-text.ts'
 import type { Context, Outcome } from './command.ts'
 import { clientFrom, pinFrom } from './coordinator-place.ts'
 import { cliFault } from './faults.ts'
-import { readPrivateKey } from './holders.ts'
+import { isForToken, leaveForToken, signAnswer } from './holder-desk.ts'
 import type { Input } from './input.ts'
 import { readInput } from './streams.ts'
 
@@ -15,6 +14,8 @@ import { readInput } from './streams.ts'
 // in one command where there is a network, or in three with files carried over an air gap.
 
 const fileLimit = 512 * 1024
+
+type Request = ReturnType<typeof readRequestFile>
 
 /** `holdfast holder request` */
 export async function requestAction(input: Input, context: Context): Promise<Outcome> {
@@ -50,8 +51,9 @@ export async function answerAction(input: Input, context: Context): Promise<Outc
   using client = await clientFrom(input, context)
   const id = await ceremonyOf(client, input)
   const request = await client.call(ceremonyRoutes.request, { params: { id, holder } })
-  const answer = await answerTo(JSON.stringify(request), client.place.identity, input, context)
-  return await handIn(client, id, answer)
+  const asked = checked(JSON.stringify(request), client.place.identity, input)
+  if (isForToken(input)) return await leaveForToken(input, holder, asked)
+  return await handIn(client, id, await answerTo(asked, input, context))
 }
 
 /** Offline: request in, answer out. Nothing is sent. */
@@ -61,15 +63,11 @@ async function answerFile(
   holder: string,
   carried: string,
 ): Promise<Outcome> {
-  const out = input.requiredText('out')
   const pin = await pinFrom(input, context)
-  const answer = await answerTo(
-    (await readInput(carried, fileLimit)).toString('utf8'),
-    pin,
-    input,
-    context,
-  )
-  await writeDurable(out, answer, { mode: 0o600 })
+  const asked = checked((await readInput(carried, fileLimit)).toString('utf8'), pin, input)
+  if (isForToken(input)) return await leaveForToken(input, holder, asked)
+  const out = input.requiredText('out')
+  await writeDurable(out, await answerTo(asked, input, context), { mode: 0o600 })
   return { json: { file: out, holder }, text: `wrote ${out}; only the coordinator can read it` }
 }
 
@@ -91,23 +89,20 @@ async function handIn(client: ApiClient, id: string, answer: string): Promise<Ou
   return { json: after, text: await ceremonyText(after) }
 }
 
-/** Checks that the pinned coordinator asks, and makes the answer, encrypted to it. */
-async function answerTo(
-  text: string,
-  pin: string,
-  input: Input,
-  context: Context,
-): Promise<string> {
+/** Checks that the pinned coordinator asks, and what it asks for. */
+function checked(text: string, pin: string, input: Input): Request {
   const holder = input.requiredWord(0, 'NAME')
   const request = readRequestFile(text, pin)
   if (request.holder !== holder) {
     throw cliFault('cli.digest_differs', `the request is for ${request.holder}, not for ${holder}`)
   }
   checkDigest(request.statement, input)
-  const key = await keyFrom(input, context, holder)
-  const { statement, signature } = signed(key, holder, request.statement, request.wrapped)
-  using whole = statement
-  return await makeAnswerFile(request, whole, signature)
+  return request
+}
+
+async function answerTo(request: Request, input: Input, context: Context): Promise<string> {
+  using signed = await signAnswer(input, context, request.holder, request)
+  return await makeAnswerFile(request, signed.statement, signed.signature)
 }
 
 /** The digest says what exactly is approved; a holder who knows it need not trust the coordinator. */
@@ -120,60 +115,19 @@ function checkDigest(statement: string, input: Input): void {
   })
 }
 
-async function keyFrom(input: Input, context: Context, holder: string): Promise<KeyObject> {
-  const file = input.requiredText('key')
-  const key = await readPrivateKey(holder, file, input, context)
-  if (key.asymmetricKeyType === 'rsa') return key
-  throw cliFault(
-    'cli.holder_key_unfit',
-    `the key of ${holder} is of type ${key.asymmetricKeyType}, and holders of a coordinator have RSA keys`,
-    { hint: `make one: holdfast holder keygen ${holder} --type rsa3072` },
-  )
-}
-
-/** The statement with its last line, and the signature over the whole. */
-function signed(
-  key: KeyObject,
-  holder: string,
-  statement: string,
-  wrapped: string,
-): { statement: Secret; signature: Buffer } {
-  const approves = /^kind (manifest|dismissal)$/m.test(statement)
-  const last = approves ? approval : shareLine(key, holder, wrapped)
-  const whole = Secret.copy(`${statement}${last}\n`)
-  return { statement: whole, signature: sign('sha256', whole.reveal(), key) }
-}
-
-function shareLine(key: KeyObject, holder: string, wrapped: string): string {
-  using share = unwrap(key, holder, wrapped)
-  return shareAnswer(share)
-}
-
-function unwrap(key: KeyObject, holder: string, wrapped: string): Secret {
-  const options = { key, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' }
-  try {
-    return Secret.take(privateDecrypt(options, Buffer.from(wrapped, 'base64url')))
-  } catch {
-    throw cliFault('cli.share_malformed', `the share of ${holder} does not open with this key`, {
-      hint: `is it the key of ${holder}? its public half: openssl pkey -in ${holder}.key -pubout`,
-    })
-  }
-}
-
 /** `holdfast holder prove` */
 export async function proveAction(input: Input, context: Context): Promise<Outcome> {
   const name = input.requiredWord(0, 'NAME')
-  const key = await keyFrom(input, context, name)
   using client = await clientFrom(input, context)
   const challenge = await client.call(ceremonyRoutes.challenge, { params: { name } })
-  const made = signed(key, name, challenge.statement, challenge.wrapped)
-  using statement = made.statement
+  if (isForToken(input)) return await leaveForToken(input, name, challenge)
+  using signed = await signAnswer(input, context, name, challenge)
   const proven = await client.call(ceremonyRoutes.prove, {
     params: { name },
     body: {
       holder: name,
-      statement: statement.reveal().toString('base64url'),
-      signature: made.signature.toString('base64url'),
+      statement: signed.statement.reveal().toString('base64url'),
+      signature: signed.signature.toString('base64url'),
     },
   })
   return { json: proven, text: `${name} has proven the key ${proven.kid}; no share was touched` }

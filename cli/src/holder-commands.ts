@@ -3,6 +3,7 @@ import {
   ceremonyOption,
   holderArgument,
   holderKeyOptions,
+  holderTokenOptions,
   placeOptions,
 } from './coordinator-options.ts'
 
@@ -10,6 +11,7 @@ const actions = () => import('./holder-actions.ts')
 
 const withOpenssl = [
   'The same with openssl. Unwrap: openssl pkeyutl -decrypt -inkey NAME.key -in wrapped -out share -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256. Append "share HEX" (or "approve") as the last line of the statement. Sign: openssl dgst -sha256 -sign NAME.key -out signature statement. docs/operator/holders.md has every command.',
+  'With the key in a token (PKCS#11): --wrapped writes what the token decrypts, --raw-block with --to-sign writes what it signs, and --raw-block with --signature ends it.',
 ]
 
 /** A holder's part in the ceremonies of a coordinator. */
@@ -46,6 +48,7 @@ export const holderCeremonyCommands: readonly CommandSpec[] = [
     arguments: [holderArgument],
     options: [
       ...holderKeyOptions,
+      ...holderTokenOptions,
       ceremonyOption,
       { flags: '--in <FILE>', says: 'offline: a request that was carried here', completes: 'file' },
       { flags: '--out <FILE>', says: 'offline: where the answer goes', completes: 'file' },
@@ -84,7 +87,7 @@ export const holderCeremonyCommands: readonly CommandSpec[] = [
       ...withOpenssl,
     ],
     arguments: [holderArgument],
-    options: [...holderKeyOptions, ...placeOptions],
+    options: [...holderKeyOptions, ...holderTokenOptions, ...placeOptions],
     examples: [{ says: 'every quarter', run: 'holdfast holder prove bob --key bob.key' }],
     exits: { integrity: 'the key is not that of the holder' },
     related: ['coordinator status', 'holder answer'],
