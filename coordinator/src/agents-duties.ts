@@ -2,11 +2,14 @@ import { type Clock, isFault } from '@holdfast/base'
 import type { Agents } from './agents.ts'
 import { expireCommands, pruneCommands } from './commands.ts'
 import { expireEnrolments } from './enrolments.ts'
+import { pruneReshares } from './reshare-moves.ts'
+import { Reshares } from './reshares.ts'
 import type { Store } from './store.ts'
 
 const second = 1_000
 const minute = 60 * second
-const commandsKept = 90 * 24 * 60 * minute
+/** Milliseconds that what has ended is kept; the audit log keeps that it was. */
+const kept = 90 * 24 * 60 * minute
 
 export interface DutiesOptions {
   agents: Agents
@@ -20,7 +23,10 @@ export interface DutiesOptions {
 export function startDuties(options: DutiesOptions): AsyncDisposable {
   const { agents, store, clock } = options
   const stop = new AbortController()
+  const reshares = new Reshares({ coordinator: agents.coordinator, agents, clock })
+  agents.onMoved(() => reshares.kick())
   const loops = [
+    reshares.run(stop.signal, options.onError),
     repeat(options, second, stop.signal, () => agents.look()),
     repeat(options, 30 * second, stop.signal, () => agents.writeHeard()),
     repeat(options, minute, stop.signal, async () => {
@@ -28,7 +34,10 @@ export function startDuties(options: DutiesOptions): AsyncDisposable {
       await expireCommands(store, clock)
     }),
     repeat(options, 60 * minute, stop.signal, () =>
-      store.write((work) => pruneCommands(work, clock.now() - commandsKept)),
+      store.write(async (work) => {
+        await pruneCommands(work, clock.now() - kept)
+        await pruneReshares(work, clock.now() - kept)
+      }),
     ),
   ]
   return {

@@ -1,312 +1,30 @@
 import assert from 'node:assert/strict'
-import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
-import { once } from 'node:events'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:https'
-import type { AddressInfo, Socket } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { createPublicKey } from 'node:crypto'
 import { test } from 'node:test'
-import { type Clock, systemClock } from '@holdfast/base'
-import {
-  type AgentSession,
-  certificateRequest,
-  checkCommand,
-  checkDocument,
-  connectSession,
-  type EnrolmentPort,
-  type Instruction,
-  keyId,
-  openEnrolmentPort,
-  pinnedTls,
-  type SessionState,
-  serverTls,
-  signGeneration,
-  type Witness,
-} from '@holdfast/link'
-import type { Enrolment, NodeReport } from '@holdfast/protocol/frames'
-import { createPins } from '@holdfast/seal'
+import { checkCommand, checkDocument, signGeneration } from '@holdfast/link'
 import { sql } from 'kysely'
-import { Agents } from './agents.ts'
+import {
+  CopyOf,
+  enrolled,
+  idle,
+  instanceOf,
+  liveness,
+  order,
+  p256,
+  proven,
+  TestNode,
+  until,
+  type World,
+  way,
+  world,
+} from './agents-fixture.ts'
 import { verifyChain } from './audit.ts'
 import { getCommand, orderCommand } from './commands.ts'
-import { Coordinator } from './coordinator.ts'
-import { type EnrolmentDeps, enrolNode } from './enrolment-driver.ts'
+import { enrolNode } from './enrolment-driver.ts'
 import { expireEnrolments, getEnrolment } from './enrolments.ts'
-import { filePin } from './file-pin.ts'
-import { createInvite, listInvites } from './invites.ts'
-import { currentManifest, proposeManifest } from './manifests.ts'
+import { listInvites } from './invites.ts'
 import { freezeNode, getNode, removeNode } from './nodes.ts'
 import { publishFreeze } from './nodes-documents.ts'
-
-// A real coordinator, real TLS, real sealed channel and sessions; the node's disk is the only thing
-// that is not there.
-
-const holder = generateKeyPairSync('rsa', { modulusLength: 3072 }).publicKey
-const manifest = {
-  version: 1,
-  cluster: 'fleet',
-  holders: {
-    threshold: 1,
-    keys: { alice: holder.export({ type: 'spki', format: 'pem' }).toString() },
-  },
-}
-
-const p256 = (): KeyObject => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
-const pem = (key: KeyObject) =>
-  createPublicKey(key).export({ type: 'spki', format: 'pem' }).toString()
-
-/** Real sleeping, and a time that stands still until it is moved. */
-function movableClock(): Clock & { move(milliseconds: number): void } {
-  let now = 1_800_000_000_000
-  return {
-    now: () => now,
-    sleep: systemClock.sleep,
-    move: (milliseconds) => {
-      now += milliseconds
-    },
-  }
-}
-
-interface Instance extends AsyncDisposable {
-  url: string
-  agents: Agents
-  /** Ends all connections without a word, as a killed process does. */
-  cut(): void
-}
-
-async function instanceOf(
-  coordinator: Coordinator,
-  clock: Clock,
-  instance: string,
-): Promise<Instance> {
-  const server = createServer(serverTls(coordinator.identity, coordinator.header?.authority))
-  const sockets = new Set<Socket>()
-  server.on('connection', (socket: Socket) => sockets.add(socket))
-  const agents = await Agents.start({ coordinator, server, clock, instance })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo // a listening TCP server has one
-  const cut = () => {
-    server.close()
-    for (const socket of sockets) socket.destroy()
-  }
-  return {
-    url: `https://127.0.0.1:${port}`,
-    agents,
-    cut,
-    [Symbol.asyncDispose]: async () => {
-      await agents[Symbol.asyncDispose]()
-      cut()
-    },
-  }
-}
-
-async function world() {
-  const directory = await mkdtemp(join(tmpdir(), 'holdfast-agents-'))
-  const clock = movableClock()
-  const coordinator = await Coordinator.start({
-    directory,
-    store: { engine: 'sqlite', path: join(directory, 'state.db') },
-    pins: createPins({ extra: [filePin()] }),
-    clock,
-  })
-  const token = await readFile(join(directory, 'claim-token'), 'utf8')
-  await coordinator.claim(token, 'fleet', async () => undefined)
-  const { store } = coordinator
-  const cluster = () => coordinator.header?.cluster ?? ''
-  await proposeManifest(coordinator, { store, clock, cluster }, manifest, 'user:ada')
-  assert.equal(coordinator.state, 'running')
-  const first = await instanceOf(coordinator, clock, 'one')
-  const deps: EnrolmentDeps = {
-    store,
-    clock,
-    cluster,
-    authority: () => coordinator.header?.authority ?? '',
-    secret: (name) => coordinator.secret(name),
-    manifest: async () => {
-      const current = await currentManifest(coordinator)
-      assert.ok(current)
-      return current.manifest
-    },
-    coordinators: [first.url],
-    identity: coordinator.identity.digest,
-  }
-  return {
-    coordinator,
-    store,
-    clock,
-    deps,
-    first,
-    invite: (uses = 1) =>
-      store.write((work) =>
-        createInvite(work, clock, { label: '', minutes: 60, uses }, 'user:ada'),
-      ),
-    [Symbol.asyncDispose]: async () => {
-      await first[Symbol.asyncDispose]()
-      await coordinator[Symbol.asyncDispose]()
-      await rm(directory, { recursive: true })
-    },
-  }
-}
-
-type World = Awaited<ReturnType<typeof world>>
-
-const idle: NodeReport = {
-  phase: 'enrolling',
-  generation: 1,
-  epoch: 0,
-  threshold: 0,
-  guardians: [],
-  wards: 0,
-  ways: [],
-  mapped: false,
-  network: 'mutual-tls',
-  services: {},
-  incidents: [],
-  lastErrors: [],
-  uptimeSeconds: 1,
-}
-const way = { keyslot: 1, purpose: 'automatic', label: 'holders', state: 'proven' } as const
-const proven: NodeReport = { ...idle, phase: 'open', ways: [way] }
-
-/** A node without a disk: its port, its keys, its session. */
-class TestNode implements AsyncDisposable {
-  readonly identity = p256()
-  readonly id = keyId(this.identity)
-  readonly got: Instruction[] = []
-  code = ''
-  enrolment: Enrolment | undefined
-  refuse: Error | undefined
-  report: NodeReport = idle
-  witnessed: Witness | undefined
-  session: AgentSession | undefined
-  state: SessionState | undefined
-  onInstruction: (frame: Instruction) => Promise<void> = async () => undefined
-  #port: EnrolmentPort | undefined
-  #waiting: ((state: SessionState) => void)[] = []
-
-  async openPort(header: 'none' | 'known' | 'foreign' = 'none'): Promise<this> {
-    this.#port = await openEnrolmentPort({
-      host: '127.0.0.1',
-      port: 0,
-      identity: this.identity,
-      card: {
-        node: this.id,
-        identity: pem(this.identity),
-        exchange: pem(p256()),
-        wireguard: '',
-        certificateRequest: await certificateRequest(this.identity),
-        ports: { peer: 9_998, wireguard: 51_820 },
-        device: { path: '/dev/sda', bytes: 1_000_000_000, header },
-      },
-      onCode: (code) => {
-        this.code = code
-      },
-      onEnrolment: async (enrolment) => {
-        if (this.refuse !== undefined) throw this.refuse
-        this.enrolment = enrolment
-      },
-    })
-    return this
-  }
-
-  get address(): string {
-    return `127.0.0.1:${this.#port?.port}`
-  }
-
-  async connect(...urls: string[]): Promise<this> {
-    const { enrolment } = this
-    assert.ok(enrolment)
-    this.session = connectSession({
-      urls: urls.length > 0 ? urls : enrolment.coordinators,
-      tls: pinnedTls(enrolment.coordinatorIdentity, {
-        own: { key: this.identity, certificate: enrolment.certificate },
-      }),
-      hello: () => ({
-        kind: 'hello',
-        node: this.id,
-        protocol: 1,
-        report: this.report,
-        ...(this.witnessed === undefined ? {} : { witnessed: this.witnessed }),
-      }),
-      onFrame: async (frame) => {
-        this.got.push(frame)
-        await this.onInstruction(frame)
-      },
-      onState: (state) => {
-        this.state = state
-        for (const waiting of this.#waiting.splice(0)) waiting(state)
-      },
-      clock: systemClock,
-      random: () => 0,
-      signal: new AbortController().signal,
-      backoff: { base: 20, most: 100 },
-    })
-    await this.until(({ kind }) => kind !== 'connecting')
-    return this
-  }
-
-  async until(wanted: (state: SessionState) => boolean): Promise<SessionState> {
-    for (let changes = 0; changes < 200; changes += 1) {
-      if (this.state !== undefined && wanted(this.state)) return this.state
-      await new Promise<SessionState>((resolve) => this.#waiting.push(resolve))
-    }
-    throw new Error('the session never came into the state that was waited for')
-  }
-
-  /** Reports and waits until the coordinator has taken the report in. */
-  async say(report: NodeReport): Promise<void> {
-    this.report = report
-    await this.session?.deliver({ kind: 'report', report })
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.session?.[Symbol.asyncDispose]()
-    await this.#port?.[Symbol.asyncDispose]()
-  }
-}
-
-/** The same disk in another machine. */
-class CopyOf extends TestNode {
-  override readonly identity: KeyObject
-  override readonly id: string
-  constructor(original: TestNode) {
-    super()
-    this.identity = original.identity
-    this.id = original.id
-    this.enrolment = original.enrolment
-    this.report = original.report
-  }
-}
-
-const order = (node: TestNode, invite: string, name: string, genesis = true) => ({
-  invite,
-  address: node.address,
-  code: node.code,
-  name,
-  genesis,
-})
-
-/** A node that is in, connected and proven. */
-async function enrolled(here: World, name: string, ...urls: string[]): Promise<TestNode> {
-  const node = await new TestNode().openPort()
-  const { token } = await here.invite()
-  await enrolNode(here.deps, order(node, token, name), 'user:ada')
-  await node.connect(...urls)
-  await node.say(proven)
-  return node
-}
-
-const liveness = ({ clock, first }: World) => ({ now: clock.now(), silence: first.agents.silence })
-
-async function until(check: () => Promise<boolean> | boolean, what: string): Promise<void> {
-  for (let attempt = 0; attempt < 400; attempt += 1) {
-    if (await check()) return
-    await systemClock.sleep(10)
-  }
-  throw new Error(`never happened: ${what}`)
-}
 
 test('a node is enrolled only when its vault has been proven', async () => {
   await using here = await world()
@@ -430,7 +148,7 @@ test('a name or a node that is there already is refused', async () => {
   assert.equal((await getNode(here.store.read, node.id, liveness(here))).name, 'web')
 })
 
-const statusOrder = { command: 'status', arguments: { deep: true } } as const
+const statusOrder = { command: 'logs', arguments: { lines: 20 } } as const
 const command = (here: World, node: TestNode) =>
   here.store.write((work) =>
     orderCommand(work, here.clock, node.id, statusOrder, { twoPersonRule: false }, 'user:ada'),
@@ -446,10 +164,7 @@ test('a command arrives signed, and its output, progress and result come back', 
   assert.ok(frame && node.enrolment)
   const key = createPublicKey(node.enrolment.commandKey)
   checkCommand(key, { cluster: node.enrolment.cluster, node: node.id }, frame)
-  assert.deepEqual(
-    [frame.command, frame.arguments, frame.by],
-    ['status', { deep: true }, 'user:ada'],
-  )
+  assert.deepEqual([frame.command, frame.arguments, frame.by], ['logs', { lines: 20 }, 'user:ada'])
   await node.session?.send({ kind: 'progress', command: id, text: 'reading', done: 1, of: 2 })
   await node.session?.send({ kind: 'output', command: id, text: 'all well\n' })
   await node.session?.deliver({ kind: 'result', command: id, ok: true, data: { ways: 2 } })

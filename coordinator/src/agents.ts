@@ -10,6 +10,7 @@ import {
   serverTls,
 } from '@holdfast/link'
 import { Admission } from './agents-admission.ts'
+import { Errands } from './agents-errands.ts'
 import { AgentLedger } from './agents-ledger.ts'
 import { recordAlone } from './audit.ts'
 import { markDelivered, noteResult, openCommands, type Result } from './commands.ts'
@@ -25,7 +26,6 @@ import { nodeFault } from './nodes-faults.ts'
 // has no result yet.
 
 export type Incident = Extract<Report, { kind: 'incident' }>
-export type WardKey = Extract<Report, { kind: 'ward-key' }>
 
 export interface AgentsOptions {
   coordinator: Coordinator
@@ -34,11 +34,7 @@ export interface AgentsOptions {
   /** This instance's name, unique among those that share the store. */
   instance: string
   heartbeatSeconds?: number
-  /** Must bear the same frame twice. */
-  onWardKey?: (node: string, frame: WardKey) => Promise<void>
   onIncident?: (node: string, frame: Incident) => Promise<void>
-  /** A result of the coordinator's own errand or of a command, written down just before. */
-  onResult?: (node: string, command: string, result: Result) => Promise<void>
   /** Something could not be sent or written; it is tried again later. */
   onError?: (error: unknown) => void
 }
@@ -48,6 +44,8 @@ interface Held {
   /** Commands sent in this session. */
   sent: Set<string>
   enrolling: boolean
+  /** Phase, epoch and guardians as last reported. */
+  stand: string
   /** `heardAt` as it was last written down. */
   written: number
   incidents: { minute: number; count: number }
@@ -61,6 +59,8 @@ export class Agents implements AsyncDisposable {
   readonly #ledger: AgentLedger
   readonly #acceptor: Acceptor
   readonly #admission: Admission
+  readonly #errands: Errands
+  #onMoved: () => void = () => undefined
   #newest = 0
 
   private constructor(options: AgentsOptions) {
@@ -72,6 +72,14 @@ export class Agents implements AsyncDisposable {
       instance,
       isHeld: (node) => this.#held.has(node),
       signer: () => this.signer(),
+    })
+    this.#errands = new Errands({
+      ...{ store: coordinator.store, clock, instance },
+      cluster: () => coordinator.header?.cluster ?? '',
+      deliver: (node, frame) => this.deliver(node, frame),
+      isHeld: (node) => this.#held.has(node),
+      onMoved: () => this.#onMoved(),
+      onError: (error) => options.onError?.(error),
     })
     this.#admission = new Admission(coordinator, clock, this.heartbeatSeconds)
     this.#acceptor = acceptSessions({
@@ -112,12 +120,26 @@ export class Agents implements AsyncDisposable {
     return this.heartbeatSeconds * 5_000
   }
 
+  get coordinator(): Coordinator {
+    return this.#options.coordinator
+  }
+
   get count(): number {
     return this.#held.size
   }
 
   holds(node: string): boolean {
     return this.#held.has(node)
+  }
+
+  /** Whom to tell when nodes have answered errands, or stand otherwise than before. */
+  onMoved(listener: () => void): void {
+    this.#onMoved = listener
+  }
+
+  /** Writes down what agents have said so far. */
+  async flush(): Promise<void> {
+    await this.#ledger.flush()
   }
 
   /** Lets the server ask for certificates of the fleet's authority; again after claiming. */
@@ -156,6 +178,8 @@ export class Agents implements AsyncDisposable {
     const waiting = await openCommands(this.#options.coordinator.store.read, this.#now)
     const nodes = new Set(waiting.map(({ node }) => node).filter((node) => this.holds(node)))
     await Promise.all([...nodes].map((node) => this.#sendCommands(node)))
+    // After the documents: a guardian knows its ward before it is asked for a key.
+    if (this.coordinator.state === 'running') await this.#errands.send()
   }
 
   /** Writes down who was heard since the last time, and lets go of nodes that were removed. */
@@ -200,6 +224,7 @@ export class Agents implements AsyncDisposable {
       session,
       sent: new Set(),
       enrolling: true, // until the store says otherwise
+      stand: '',
       written: 0,
       incidents: { minute: 0, count: 0 },
     }
@@ -214,6 +239,7 @@ export class Agents implements AsyncDisposable {
   #close(session: CoordinatorSession): void {
     if (this.#held.get(session.node)?.session !== session) return
     this.#held.delete(session.node)
+    this.#errands.forget(session.node)
     this.#ledger.note(session.node)
   }
 
@@ -232,13 +258,14 @@ export class Agents implements AsyncDisposable {
       case 'incident':
         return await this.#incident(node, held, frame)
       case 'ward-key':
-        return await this.#options.onWardKey?.(node, frame)
+        return await this.#errands.takeKey(node, frame)
       default:
         return frame satisfies never
     }
   }
 
   async #report(node: string, held: Held, report: Hello['report']): Promise<void> {
+    this.#notice(held, report)
     if (!held.enrolling) return this.#ledger.note(node, { report })
     const { coordinator, clock } = this.#options
     const state = await coordinator.store.write((work) =>
@@ -251,12 +278,20 @@ export class Agents implements AsyncDisposable {
     if (state === 'enrolled') await this.#ledger.flush()
   }
 
+  /** What decides about guardians has changed: it is looked at at once. */
+  #notice(held: Held, { phase, epoch, guardians }: Hello['report']): void {
+    const stand = [phase, epoch, ...guardians].join()
+    if (held.stand === stand) return
+    held.stand = stand
+    this.#onMoved()
+  }
+
   async #result(node: string, held: Held, result: Result): Promise<void> {
-    const { coordinator, clock, onResult } = this.#options
+    const { coordinator, clock } = this.#options
+    if (await this.#errands.takeResult(node, result)) return
     await this.#ledger.flush()
-    const row = await coordinator.store.write((work) => noteResult(work, clock, node, result))
+    await coordinator.store.write((work) => noteResult(work, clock, node, result))
     held.sent.delete(result.command)
-    if (row !== undefined) await onResult?.(node, row.command, result)
   }
 
   async #incident(node: string, held: Held, incident: Incident): Promise<void> {

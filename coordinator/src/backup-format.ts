@@ -26,6 +26,7 @@ export const backupTables = [
   'leases',
   'commands',
   'documents',
+  'reshares',
   'ward_keys',
 ] as const satisfies readonly (keyof Tables)[]
 export type BackupTable = (typeof backupTables)[number]

@@ -1,22 +1,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { type CommandEvent, type CommandState, nextCommandState } from './command-states.ts'
 import {
   approveCommand,
-  type CommandEvent,
   type CommandOrder,
-  type CommandState,
   expireCommands,
   getCommand,
-  listCommands,
   markDelivered,
-  nextCommandState,
   noteProgress,
   noteResult,
   openCommands,
   orderCommand,
 } from './commands.ts'
-import { orderErrand } from './commands-frames.ts'
 import { openStore } from './store.ts'
 
 const node = 'n'.repeat(43)
@@ -72,6 +68,7 @@ const events: readonly CommandEvent[] = [
 test('a command that has ended stays as it is, and none acts before its approval', () => {
   const rank: Record<CommandState, number> = {
     confirm: 0,
+    preparing: 0,
     waiting: 1,
     sent: 2,
     running: 3,
@@ -134,7 +131,7 @@ test('what cannot be undone needs the name, and a second person where the manife
   const needed = { code: 'command.confirmation_needed' }
   await assert.rejects(here.order({ command: 'reset', arguments: {} }), needed)
   await assert.rejects(here.order({ ...reset, confirmation: 'web-2' }), needed)
-  await assert.rejects(here.order({ command: 'panic', arguments: {} }), needed)
+  await assert.rejects(here.order({ command: 'panic', arguments: { level: 2 } }), needed)
   await here.order({ command: 'panic', arguments: { level: 1 } }, true)
   const { id, state } = await here.order(reset, true)
   assert.equal(state, 'confirm')
@@ -168,23 +165,18 @@ test('what nobody answered in time is given up, and a late result is still the t
   assert.equal(await here.state(first.id), 'done')
 })
 
-test("errands travel in the same queue and are not shown among people's commands", async () => {
+test('arguments are filled in, and a misspelt one is refused', async () => {
   await using here = await world()
-  const errand = {
-    kind: 'ward',
-    action: 'prepare',
-    ward: 'w'.repeat(43),
-    identity: '',
-    epoch: 2,
-    id: 'e'.repeat(22),
-  } as const
-  for (let again = 0; again < 2; again += 1)
-    await here.store.write((work) => orderErrand(work, here.clock, node, errand))
-  await here.order(status)
-  const open = await openCommands(here.store.read, here.clock.now(), [node])
-  assert.deepEqual(open.map(({ command }) => command).sort(), ['status', 'ward'])
-  assert.equal((await listCommands(here.store.read, node)).length, 1)
-  assert.equal((await here.result(errand.id, true))?.command, 'ward')
+  const code = 'command.arguments_invalid'
+  for (const order of [
+    { command: 'logs', arguments: { line: 5 } },
+    { command: 'restart', arguments: {} },
+    { command: 'panic', arguments: { level: 4 }, confirmation: 'web-1' },
+  ] as const)
+    await assert.rejects(here.order(order), { code })
+  const { id } = await here.order({ command: 'logs', arguments: {} })
+  const [row] = await openCommands(here.store.read, here.clock.now(), [node])
+  assert.deepEqual([row?.id, JSON.parse(row?.arguments ?? '')], [id, { lines: 200 }])
 })
 
 test('output keeps its end, not its beginning', async () => {

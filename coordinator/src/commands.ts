@@ -1,32 +1,26 @@
 import { type Clock, canonicalJson, parseJsonObject } from '@holdfast/base'
 import { type CommandKind, commandKinds, type commandSchema } from '@holdfast/protocol'
+import { parseArguments } from '@holdfast/protocol/commands'
 import type { AgentFrame } from '@holdfast/protocol/frames'
 import type { Selectable } from 'kysely'
-import type { z } from 'zod'
+import { z } from 'zod'
 import { record } from './audit.ts'
+import { type CommandState, nextCommandState } from './command-states.ts'
+import { namesOf, recordStranded } from './departures.ts'
 import { nodeRow } from './nodes.ts'
 import { nodeFault } from './nodes-faults.ts'
+import type { Stranded } from './placement.ts'
 import type { Database, Store, Work } from './store.ts'
 import type { CommandTable } from './tables.ts'
 import { newId } from './ways.ts'
 
 // The queue of commands. A command is written down before anybody is told, sent at least once (again
 // after every reconnection until its result is here) and acted on at most once, because the agent
-// remembers ids. Its states:
-//   confirm -> waiting -> sent -> running -> done | failed,   and from all but the ends -> expired
+// remembers ids. Its states are in command-states.ts.
 
 export type Command = z.infer<typeof commandSchema>
-export type CommandState = Command['state']
 export type CommandRow = Selectable<CommandTable>
 export type Result = Extract<AgentFrame, { kind: 'result' }>
-
-export type CommandEvent =
-  | 'approved'
-  | 'delivered'
-  | 'progress'
-  | 'succeeded'
-  | 'failed'
-  | 'expired'
 
 /** Commands that an agent may still have to be told. */
 export const openStates = ['waiting', 'sent', 'running'] as const
@@ -45,28 +39,6 @@ const patience: Partial<Record<CommandKind, number>> = {
 /** Characters of output that are kept: the last ones. */
 const outputKept = 1_000_000
 
-/** The state after an event; the same state when the event means nothing there. */
-export function nextCommandState(state: CommandState, event: CommandEvent): CommandState {
-  if (state === 'done' || state === 'failed') return state
-  switch (event) {
-    case 'approved':
-      return state === 'confirm' ? 'waiting' : state
-    case 'delivered':
-      return state === 'waiting' ? 'sent' : state
-    case 'progress':
-      return state === 'waiting' || state === 'sent' ? 'running' : state
-    // A result is the truth, even when it comes after the time was up.
-    case 'succeeded':
-      return state === 'confirm' ? state : 'done'
-    case 'failed':
-      return state === 'confirm' ? state : 'failed'
-    case 'expired':
-      return 'expired'
-    default:
-      return event satisfies never
-  }
-}
-
 export interface CommandOrder {
   command: CommandKind
   arguments: Record<string, unknown>
@@ -74,42 +46,53 @@ export interface CommandOrder {
   confirmation?: string | undefined
 }
 
-/** Levels 2 and 3 of panic, and reset, destroy keys. */
+/** Levels 2 and 3 of panic, and reset, destroy keys; a dry run only tells. */
 export function isDestructive({ command, arguments: given }: CommandOrder): boolean {
-  return command === 'reset' || (command === 'panic' && given.level !== 1)
+  return command === 'reset' || (command === 'panic' && given.level !== 1 && given.dryRun !== true)
+}
+
+/** What decides whether a command is taken, and when the node is told. */
+export interface CommandRule {
+  /** A destructive one waits for somebody else's approval. */
+  twoPersonRule: boolean
+  /** Whom it would strand if the node went away. @throws Fault node.needed */
+  depart?: (work: Work, kind: 'leave' | 'reboot', force: boolean) => Promise<Stranded[]>
 }
 
 /**
- * Writes a command down. With `twoPersonRule` a destructive one waits for somebody else's approval.
- * @throws Fault node.unknown, command.confirmation_needed
+ * Writes a command down.
+ * @throws Fault node.unknown, node.needed, command.arguments_invalid, command.confirmation_needed
  */
 export async function orderCommand(
   work: Work,
   clock: Clock,
   node: string,
   order: CommandOrder,
-  rule: { twoPersonRule: boolean },
+  rule: CommandRule,
   by: string,
 ): Promise<Command> {
   const { name } = await nodeRow(work, node)
+  const given = checkedArguments(order)
   const destructive = isDestructive(order)
   if ((destructive || order.command === 'leave') && order.confirmation !== name) {
     const text = `${order.command} on ${name} cannot be undone and needs the node's name as confirmation`
     throw nodeFault('command.confirmation_needed', text, { hint: `add --confirm ${name}` })
   }
+  const { command } = order
+  const stranded = await departure(work, order, given, rule)
   const now = clock.now()
   const row: CommandRow = {
     id: newId(),
     node,
-    command: order.command,
-    arguments: canonicalJson(order.arguments),
+    command,
+    arguments: canonicalJson(given),
     by,
     approved_by: null,
-    state: destructive && rule.twoPersonRule ? 'confirm' : 'waiting',
+    state: firstState(order, rule),
     created: now,
-    expires: now + (patience[order.command] ?? day),
+    expires: now + (patience[command] ?? day),
     finished: null,
-    progress: null,
+    progress: stranded.length === 0 ? null : `too few guardians are left for ${namesOf(stranded)}`,
     output: null,
     result: null,
     code: null,
@@ -118,12 +101,46 @@ export async function orderCommand(
   await work.insertInto('commands').values(row).execute()
   await record(work, clock, {
     actor: by,
-    action: `command.${order.command}`,
+    action: `command.${command}`,
     subject: node,
     outcome: 'done',
     data: { id: row.id, state: row.state },
   })
+  if (stranded.length > 0) await recordStranded(work, clock, { node, kind: command, by }, stranded)
   return shownCommand(row)
+}
+
+function firstState(order: CommandOrder, rule: CommandRule): CommandState {
+  if (isDestructive(order) && rule.twoPersonRule) return 'confirm'
+  return order.command === 'leave' && rule.depart !== undefined ? 'preparing' : 'waiting'
+}
+
+/** Arguments as the protocol has them, with defaults. @throws Fault command.arguments_invalid */
+function checkedArguments({ command, arguments: given }: CommandOrder): Record<string, unknown> {
+  try {
+    return { ...parseArguments(command, given) }
+  } catch (error) {
+    if (!(error instanceof z.ZodError)) throw error
+    const issues = error.issues.map(({ path, message }) => ({ path: path.join('.'), message }))
+    const text = issues.map(({ path, message }) => `${path === '' ? '' : `${path}: `}${message}`)
+    throw nodeFault(
+      'command.arguments_invalid',
+      `${command} does not take these: ${text.join('; ')}`,
+      {
+        details: { issues },
+      },
+    )
+  }
+}
+
+async function departure(
+  work: Work,
+  { command }: CommandOrder,
+  { force }: Record<string, unknown>,
+  { depart }: CommandRule,
+): Promise<Stranded[]> {
+  if (depart === undefined || (command !== 'leave' && command !== 'reboot')) return []
+  return await depart(work, command, force === true)
 }
 
 /** The second person. @throws Fault command.unknown, command.same_person, command.not_waiting_for_approval */
@@ -169,7 +186,6 @@ export async function listCommands(
     .selectFrom('commands')
     .selectAll()
     .where('node', '=', node)
-    .where('command', 'in', commandKinds)
     .orderBy('created', 'desc')
     .orderBy('id')
     .limit(most)
@@ -276,7 +292,7 @@ export async function expireCommands(store: Store, clock: Clock): Promise<number
   const due = await store.read
     .selectFrom('commands')
     .select('id')
-    .where('state', 'in', ['confirm', ...openStates])
+    .where('state', 'in', ['confirm', 'preparing', ...openStates])
     .where('expires', '<=', now)
     .limit(1)
     .execute()
@@ -285,7 +301,7 @@ export async function expireCommands(store: Store, clock: Clock): Promise<number
     const { numUpdatedRows } = await work
       .updateTable('commands')
       .set({ state: 'expired', finished: now })
-      .where('state', 'in', ['confirm', ...openStates])
+      .where('state', 'in', ['confirm', 'preparing', ...openStates])
       .where('expires', '<=', now)
       .executeTakeFirst()
     return Number(numUpdatedRows)
@@ -314,6 +330,11 @@ async function ownRow(work: Work, node: string, id: string): Promise<CommandRow 
     .where('id', '=', id)
     .where('node', '=', node)
     .executeTakeFirst()
+}
+
+/** @throws ZodError when another version wrote it */
+export function kindOf({ command }: Pick<CommandRow, 'command'>): CommandKind {
+  return z.enum(commandKinds).parse(command)
 }
 
 export function argumentsOf(row: Pick<CommandRow, 'arguments'>): Record<string, unknown> {

@@ -121,21 +121,17 @@ export async function publishPolicy(
   return await publish(work, key, 'policy', { cluster, manifest: digest, ...excerpt })
 }
 
-/** Guardians that a ward is about to have, before its own report names them. */
-export type PlannedGuardians = ReadonlyMap<string, readonly string[]>
-
 /**
  * Publishes for each of these nodes the list of machines that it may have tunnels with: its
- * guardians, its wards, and those that a re-share under way adds. Unknown nodes are passed over.
+ * guardians, its wards, and those that a re-share under way will add. Unknown nodes are passed over.
  */
 export async function publishPeers(
   work: Work,
   key: KeyObject,
   cluster: string,
   nodes: Iterable<string>,
-  planned: PlannedGuardians = new Map(),
 ): Promise<number> {
-  const guardians = await guardianSets(work, planned)
+  const guardians = await guardianSets(work)
   const wards = new Map<string, Set<string>>()
   for (const [ward, set] of guardians)
     for (const guardian of set) wards.set(guardian, (wards.get(guardian) ?? new Set()).add(ward))
@@ -150,14 +146,21 @@ export async function publishPeers(
 }
 
 /** Every node's guardians, in one pass: asking for each node's wards alone would read all each time. */
-async function guardianSets(
-  work: Work,
-  planned: PlannedGuardians,
-): Promise<Map<string, Set<string>>> {
-  const rows = await work.selectFrom('nodes').select(['node', 'guardians']).execute()
-  return new Map(
-    rows.map((row) => [row.node, new Set([...guardiansOf(row), ...(planned.get(row.node) ?? [])])]),
-  )
+async function guardianSets(work: Work): Promise<Map<string, Set<string>>> {
+  const rows = await work
+    .selectFrom('nodes')
+    .select(['node', 'guardians'])
+    .where('phase', 'not in', ['left', 'wiped'])
+    .execute()
+  const sets = new Map(rows.map((row) => [row.node, new Set(guardiansOf(row))]))
+  const coming = await work
+    .selectFrom('reshares')
+    .select(['ward', 'guardians'])
+    .where('state', 'in', ['preparing', 'ordered'])
+    .execute()
+  for (const row of coming)
+    for (const guardian of guardiansOf(row)) sets.get(row.ward)?.add(guardian)
+  return sets
 }
 
 async function peersFor(

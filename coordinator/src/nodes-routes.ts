@@ -1,8 +1,15 @@
 import { type Manifest, nodeRoutes } from '@holdfast/protocol'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import type { Agents } from './agents.ts'
-import { approveCommand, getCommand, listCommands, orderCommand } from './commands.ts'
+import {
+  approveCommand,
+  type CommandRule,
+  getCommand,
+  listCommands,
+  orderCommand,
+} from './commands.ts'
 import type { Coordinator } from './coordinator.ts'
+import { checkDeparture } from './departures.ts'
 import { type EnrolmentDeps, enrolNode } from './enrolment-driver.ts'
 import { type EnrolmentState, getEnrolment } from './enrolments.ts'
 import { coordinatorFault } from './faults.ts'
@@ -19,6 +26,8 @@ import {
   unfreezeNode,
 } from './nodes.ts'
 import { publishFreeze, publishPolicy } from './nodes-documents.ts'
+import { belowMargin, listReshares, shownReshares } from './reshare-shown.ts'
+import { readViews, rulesOf } from './reshare-views.ts'
 import type { Work } from './store.ts'
 
 // The routes of invites, enrolments, nodes and commands. What changes something for agents is pushed
@@ -67,12 +76,24 @@ function mountRecords(app: OpenAPIHono, deps: NodeRoutesDeps): void {
   const { coordinator, clock } = deps
   const { store } = coordinator
   const liveness = (): Liveness => ({ now: clock.now(), silence: deps.agents().silence })
-  mount(app, deps, nodeRoutes.list, async () => ({
-    nodes: await listNodes(store.read, liveness()),
-  }))
-  mount(app, deps, nodeRoutes.get, async ({ params }) =>
-    getNode(store.read, params.node ?? '', liveness()),
-  )
+  mount(app, deps, nodeRoutes.list, async () => {
+    const reshares = await shownReshares(store.read)
+    const nodes = await listNodes(store.read, liveness())
+    return { nodes: nodes.map((node) => ({ ...node, ...reshares.get(node.node) })) }
+  })
+  mount(app, deps, nodeRoutes.get, async ({ params }) => {
+    const node = await getNode(store.read, params.node ?? '', liveness())
+    const reshares = await shownReshares(store.read, node.node)
+    return { ...node, ...reshares.get(node.node) }
+  })
+  mount(app, deps, nodeRoutes.reshares, async () => {
+    const { manifest } = (await currentManifest(coordinator)) ?? {}
+    return {
+      reshares: await listReshares(store.read),
+      belowMargin:
+        manifest === undefined ? [] : await belowMargin(store.read, manifest, liveness()),
+    }
+  })
   mount(app, deps, nodeRoutes.freeze, async ({ params, body, caller }) => {
     await withFreezeList(deps, (work) =>
       freezeNode(work, clock, params.node ?? '', body.reason, actor(caller)),
@@ -97,9 +118,22 @@ function mountCommands(app: OpenAPIHono, deps: NodeRoutesDeps): void {
   const { coordinator, clock } = deps
   const { store } = coordinator
   mount(app, deps, nodeRoutes.command, async ({ params, body, caller }) => {
-    const { twoPersonRule } = await manifestOf(coordinator)
+    const manifest = await manifestOf(coordinator)
+    const node = params.node ?? ''
+    const rule: CommandRule = {
+      twoPersonRule: manifest.twoPersonRule,
+      depart: async (work, kind, force) => {
+        const liveness = { now: clock.now(), silence: deps.agents().silence }
+        const views = await readViews(work, {
+          ...liveness,
+          pins: manifest.vault.pins !== undefined,
+        })
+        return checkDeparture(views, node, rulesOf(manifest), { kind, force })
+      },
+    }
+    await deps.agents().flush()
     const command = await store.write((work) =>
-      orderCommand(work, clock, params.node ?? '', body, { twoPersonRule }, actor(caller)),
+      orderCommand(work, clock, node, body, rule, actor(caller)),
     )
     await deps.agents().look()
     return command
@@ -133,13 +167,18 @@ async function withFreezeList(
   await agents().look()
 }
 
-/** Publishes what agents need of the manifest in force; nothing when they have it already. */
+/**
+ * Publishes what agents need of the manifest in force, and who is frozen, of which an older or
+ * restored store may know something else; nothing when they have it already.
+ */
 export async function publishManifest(coordinator: Coordinator, agents: Agents): Promise<void> {
   const [signer, current] = [await agents.signer(), await currentManifest(coordinator)]
   if (signer === undefined || current === undefined) return
-  await coordinator.store.write((work) =>
-    publishPolicy(work, signer.key, signer.cluster, current.manifest, current.digest),
-  )
+  const { key, cluster } = signer
+  await coordinator.store.write(async (work) => {
+    await publishPolicy(work, key, cluster, current.manifest, current.digest)
+    await publishFreeze(work, key, cluster)
+  })
   await agents.look()
 }
 

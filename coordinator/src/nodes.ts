@@ -8,6 +8,7 @@ import { releaseAddress } from './leases.ts'
 import { nodeFault } from './nodes-faults.ts'
 import type { Database, Work } from './store.ts'
 import type { NodeTable } from './tables.ts'
+import { endKeys } from './ward-keys.ts'
 
 // Node records. What a node says about itself is stored as it came; what the fleet decides about a
 // node (frozen, removed) is stored beside it and never overwritten by a report.
@@ -65,15 +66,18 @@ export async function wardsOf(database: Database | Work, node: string): Promise<
     .selectFrom('nodes')
     .select(['node', 'guardians'])
     .where('guardians', 'like', `%"${node}"%`)
+    .where('phase', 'not in', ['left', 'wiped'])
     .execute()
   return rows.filter((row) => guardiansOf(row).includes(node)).map((row) => row.node)
 }
 
 function wardsByGuardian(rows: readonly NodeRow[]): Map<string, string[]> {
   const wards = new Map<string, string[]>()
-  for (const row of rows)
+  for (const row of rows) {
+    if (row.phase === 'left' || row.phase === 'wiped') continue
     for (const guardian of guardiansOf(row))
       wards.set(guardian, [...(wards.get(guardian) ?? []), row.node])
+  }
   return wards
 }
 
@@ -217,6 +221,7 @@ export async function removeNode(
 
 /** Removes the record with all that belongs to it. */
 export async function deleteNode(work: Work, node: string): Promise<void> {
+  await endKeys(work, node)
   await releaseAddress(work, node)
   await work.deleteFrom('documents').where('name', '=', `peers:${node}`).execute()
   await work.deleteFrom('nodes').where('node', '=', node).execute()

@@ -8,6 +8,19 @@ const done = z.object({ done: z.boolean() })
 const byId = z.object({ id: idSchema })
 const byNode = z.object({ node: nodeIdSchema })
 
+/** How far a node's move to other guardians has come. */
+export const reshareSchema = z
+  .object({
+    state: z.enum(['planned', 'preparing', 'ordered', 'retiring', 'failed']),
+    cause: z.enum(['first', 'genesis', 'loss', 'leave', 'rules', 'join', 'schedule']),
+    /** 0 while it is planned. */
+    epoch: z.number().int(),
+    since: momentSchema,
+    /** Why it waits or has failed. */
+    reason: z.string().optional(),
+  })
+  .openapi('Reshare')
+
 export const nodeSchema = z
   .object({
     node: nodeIdSchema,
@@ -23,6 +36,8 @@ export const nodeSchema = z
     wards: z.array(nodeIdSchema),
     frozen: z.boolean(),
     report: nodeReportSchema.optional(),
+    /** While it moves to other guardians, or has failed to. */
+    reshare: reshareSchema.optional(),
   })
   .openapi('Node')
 
@@ -44,7 +59,16 @@ export const commandSchema = z
     node: nodeIdSchema,
     command: z.enum(commandKinds),
     by: z.string(),
-    state: z.enum(['waiting', 'confirm', 'sent', 'running', 'done', 'failed', 'expired']),
+    state: z.enum([
+      'confirm',
+      'preparing',
+      'waiting',
+      'sent',
+      'running',
+      'done',
+      'failed',
+      'expired',
+    ]),
     created: momentSchema,
     finished: momentSchema.optional(),
     progress: z.string().optional(),
@@ -72,6 +96,20 @@ export const nodeRoutes = {
     access: 'user',
     params: byNode,
     output: nodeSchema,
+  }),
+  reshares: route({
+    id: 'reshares',
+    method: 'get',
+    path: '/v1/reshares',
+    summary: 'Who moves to other guardians, and who has too few',
+    access: 'user',
+    output: z.object({
+      reshares: z.array(
+        reshareSchema.extend({ node: nodeIdSchema, guardians: z.array(nodeIdSchema) }),
+      ),
+      /** Nodes whose living guardians are fewer than threshold plus margin. */
+      belowMargin: z.array(nodeIdSchema),
+    }),
   }),
   invite: route({
     id: 'createInvite',

@@ -1,0 +1,240 @@
+import { type Clock, isFault } from '@holdfast/base'
+import type { Agents } from './agents.ts'
+import type { Coordinator } from './coordinator.ts'
+import { releaseLeavers } from './departures.ts'
+import { currentManifest } from './manifests.ts'
+import { chooseGuardians, loadOf, mayGuard, type NodeViews } from './placement.ts'
+import { applyMoves, type Move, planReshares } from './reshare-moves.ts'
+import {
+  decide,
+  type Facts,
+  type History,
+  holdsSlot,
+  type Need,
+  needs,
+  type Reshare,
+  type ReshareRules,
+} from './reshare-plan.ts'
+import {
+  readBlamed,
+  readEpochs,
+  readFailures,
+  readKeys,
+  readProven,
+  readReshares,
+  readViews,
+  rulesOf,
+} from './reshare-views.ts'
+import { endKeys, hasKeys } from './ward-keys.ts'
+
+// The duty that keeps every node guarded. Each round looks at the whole fleet once, decides, and
+// writes the decisions down; what agents are told follows from what is written. Every instance does
+// it: a round that finds that another one was faster changes nothing.
+
+export interface ResharesOptions {
+  coordinator: Coordinator
+  agents: Agents
+  clock: Clock
+  /** Re-shares that may be between their first key and their proof at once. */
+  atOnce?: number
+}
+
+const usuallyAtOnce = 100
+/** Decisions in one transaction. */
+const batch = 100
+/** Milliseconds between looks: at least, and when nothing moves. */
+const shortest = 50
+const usual = 1_000
+
+export class Reshares {
+  readonly #options: ResharesOptions
+  /** Since when this instance could have heard anybody. */
+  readonly #since: number
+  #kicked = new AbortController()
+  #proven = new Map<string, number>()
+
+  constructor(options: ResharesOptions) {
+    this.#options = options
+    this.#since = options.clock.now()
+  }
+
+  /** Looks once and does what is due; says how much that was. */
+  async round(): Promise<number> {
+    const { coordinator, agents } = this.#options
+    if (coordinator.state !== 'running') return 0
+    const { manifest } = (await currentManifest(coordinator)) ?? {}
+    if (manifest === undefined) return 0
+    await agents.flush()
+    const rules = rulesOf(manifest)
+    const views = await this.#views(manifest.vault.pins !== undefined)
+    let changed = 0
+    if (manifest.vault.unlock !== 'pins') changed += await this.#move(rules, views)
+    changed += await this.#clear(views)
+    changed += await releaseLeavers(coordinator.store, views, rules)
+    if (changed > 0) await agents.look()
+    return changed
+  }
+
+  /** Looks again and again, soon after something has moved, until the signal. */
+  async run(signal: AbortSignal, onError: (error: unknown) => void): Promise<void> {
+    const { clock } = this.#options
+    while (!signal.aborted) {
+      this.#kicked = new AbortController()
+      const began = performance.now()
+      try {
+        await this.round()
+      } catch (error) {
+        // A coordinator that is sealed in this very moment has nothing to decide.
+        if (!isFault(error, 'coordinator.data_key_sealed')) onError(error)
+      }
+      // A look takes longer in a large fleet: it is never more than a fifth of the time.
+      const took = performance.now() - began
+      await clock.sleep(Math.max(shortest, 4 * took), signal).catch(() => undefined)
+      const either = AbortSignal.any([signal, this.#kicked.signal])
+      await clock.sleep(Math.max(usual, 20 * took), either).catch(() => undefined)
+    }
+  }
+
+  /** Something has moved. */
+  kick(): void {
+    this.#kicked.abort()
+  }
+
+  async #views(pins: boolean): Promise<NodeViews> {
+    const { coordinator, agents, clock } = this.#options
+    const liveness = { now: clock.now(), silence: agents.silence }
+    return await readViews(coordinator.store.read, { ...liveness, pins })
+  }
+
+  async #move(rules: ReshareRules, views: NodeViews): Promise<number> {
+    const { store } = this.#options.coordinator
+    const reshares = await readReshares(store.read)
+    const due = await this.#due(rules, views, reshares)
+    const planned = new Set(reshares.filter(isPlanned).map(({ ward }) => ward))
+    const fresh = due.filter(({ ward }) => !planned.has(ward))
+    const added =
+      fresh.length === 0
+        ? 0
+        : await store.write((work) => planReshares(work, this.#options.clock.now(), fresh))
+    const moves = await this.#decide(
+      rules,
+      views,
+      due,
+      added > 0 ? await readReshares(store.read) : reshares,
+    )
+    return added + (await this.#apply(moves))
+  }
+
+  /** Whoever has to move, leaving out those that do already. */
+  async #due(rules: ReshareRules, views: NodeViews, reshares: readonly Reshare[]): Promise<Need[]> {
+    const { coordinator, clock } = this.#options
+    const now = clock.now()
+    const failures = await readFailures(coordinator.store.read, now)
+    const active = new Set(
+      reshares
+        .filter((each) => !isPlanned(each) && each.state !== 'failed')
+        .map(({ ward }) => ward),
+    )
+    const survey = (): Need[] => {
+      const history = (ward: string): History => ({
+        active: active.has(ward),
+        doneAt: this.#proven.get(ward),
+        ...(failures.get(ward) ?? { failures: 0, failedAt: Number.NEGATIVE_INFINITY }),
+      })
+      return needs({ now, since: this.#since, views, rules, history })
+    }
+    const due = survey()
+    // Ages of sets are read only when one seems due: meanwhile this or another instance has made it anew.
+    if (!due.some(({ cause }) => cause === 'schedule')) return due
+    this.#proven = await readProven(coordinator.store.read)
+    return survey()
+  }
+
+  async #decide(
+    rules: ReshareRules,
+    views: NodeViews,
+    due: readonly Need[],
+    reshares: readonly Reshare[],
+  ): Promise<Move[]> {
+    const { coordinator, clock, atOnce = usuallyAtOnce } = this.#options
+    const { read } = coordinator.store
+    const now = clock.now()
+    const turns = turnsOf(
+      due,
+      reshares,
+      atOnce - reshares.filter((each) => holdsSlot(each, now)).length,
+    )
+    const [keys, epochs] = [await readKeys(read), await readEpochs(read, [...turns])]
+    const dueWards = new Set(due.map(({ ward }) => ward))
+    const chooser = await this.#chooser(rules, views, turns.size)
+    const moves: Move[] = []
+    for (const reshare of reshares) {
+      const { ward } = reshare
+      const view = views.get(ward)
+      const facts: Facts = {
+        ...{ now, ward: view, views, rules },
+        keys: keys.get(ward) ?? [],
+        free: turns.has(ward),
+        due: dueWards.has(ward),
+        nextEpoch: Math.max(epochs.get(ward) ?? 0, view?.epoch ?? 0) + 1,
+        choose: () => (view === undefined ? [] : chooser(view)),
+      }
+      const decision = decide(reshare, facts)
+      if (decision !== undefined) moves.push({ reshare, decision })
+    }
+    return moves
+  }
+
+  /** Chooses guardians; what it has given out in this round counts as load. */
+  async #chooser(rules: ReshareRules, views: NodeViews, turns: number) {
+    if (turns === 0) return () => []
+    const { coordinator, clock } = this.#options
+    const load = loadOf(views.values())
+    const avoid = await readBlamed(coordinator.store.read, clock.now())
+    const candidates = [...views.values()].filter(mayGuard)
+    return (ward: Parameters<typeof chooseGuardians>[0]) => {
+      const chosen = chooseGuardians(ward, candidates, rules, { load, avoid })
+      for (const guardian of chosen)
+        if (!ward.guardians.includes(guardian)) load.set(guardian, (load.get(guardian) ?? 0) + 1)
+      return chosen
+    }
+  }
+
+  async #apply(moves: readonly Move[]): Promise<number> {
+    if (moves.length === 0) return 0
+    const { coordinator, agents, clock } = this.#options
+    const signer = await agents.signer()
+    if (signer === undefined) return 0
+    const deps = { clock, key: signer.key, cluster: signer.cluster }
+    let applied = 0
+    for (let start = 0; start < moves.length; start += batch) {
+      const part = moves.slice(start, start + batch)
+      applied += await coordinator.store.write((work) => applyMoves(work, deps, part))
+    }
+    return applied
+  }
+
+  /** Keys of and at nodes that have left or were wiped. */
+  async #clear(views: NodeViews): Promise<number> {
+    const { store } = this.#options.coordinator
+    const ended = [...views.values()].filter(({ phase }) => phase === 'left' || phase === 'wiped')
+    let cleared = 0
+    for (const { node, guardians } of ended) {
+      if (guardians.length === 0 && !(await hasKeys(store.read, node))) continue
+      await store.write((work) => endKeys(work, node))
+      cleared += 1
+    }
+    return cleared
+  }
+}
+
+function isPlanned({ state }: Reshare): boolean {
+  return state === 'planned'
+}
+
+/** The wards whose turn it is: the most urgent of those planned, as many as there are free slots. */
+function turnsOf(due: readonly Need[], reshares: readonly Reshare[], free: number): Set<string> {
+  const planned = new Set(reshares.filter(isPlanned).map(({ ward }) => ward))
+  const waiting = due.filter(({ ward }) => planned.has(ward)).map(({ ward }) => ward)
+  return new Set(waiting.slice(0, Math.max(0, free)))
+}
