@@ -72,6 +72,12 @@ export function mountCeremonies(
     await cancelCeremony(ceremonies, id, `user:${caller?.user}`)
     return { done: true }
   })
+  mount(app, deps, ceremonyRoutes.share, async ({ params }) => {
+    const holder = params.name ?? ''
+    const sealed = await holdersWay(coordinator, 'active')
+    const generation = coordinator.header?.generation ?? 0
+    return { holder, generation, sealed, ...wrappedShare(sealed, holder) }
+  })
   mount(
     app,
     deps,

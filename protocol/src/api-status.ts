@@ -232,6 +232,23 @@ export const ceremonyRoutes = {
     body: answerSchema,
     output: holderStatusSchema,
   }),
+  share: route({
+    id: 'holderShare',
+    method: 'get',
+    path: '/v1/holders/{name}/share',
+    summary: "A holder's wrapped share of the current data key, to be kept beside the coordinator",
+    access: 'anyone',
+    states: ['recovery', 'ready', 'running'],
+    params: z.object({ name: nameSchema }),
+    output: z.object({
+      holder: nameSchema,
+      kid: digestSchema,
+      algorithm: z.string(),
+      generation: z.number().int(),
+      wrapped: bytesSchema,
+      sealed: sealedSchema,
+    }),
+  }),
   challenge: route({
     id: 'holderChallenge',
     method: 'get',

@@ -121,6 +121,8 @@ export const userRoutes = {
           subject: z.string(),
           outcome: z.string(),
           data: z.record(z.string(), z.unknown()),
+          /** The hash of the entry before: with it the chain can be followed anywhere. */
+          previous: digestSchema,
           hash: digestSchema,
         }),
       ),

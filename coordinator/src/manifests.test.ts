@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
+import { test } from 'node:test'
+import { readCeremony } from './ceremonies.ts'
+import { cancelCeremony } from './ceremony-end.ts'
+import type { Coordinator } from './coordinator.ts'
+import {
+  answerAll,
+  answerOne,
+  depsOf,
+  manifestOf,
+  type Person,
+  person,
+  place,
+  running,
+} from './coordinator-fixture.ts'
+import { finish } from './finish.ts'
+import { holderMargin, holderStates, proofAge } from './holders.ts'
+import { readManifest } from './manifest-diff.ts'
+import { currentManifest, openApproval, proposeManifest } from './manifests.ts'
+import { resume } from './resume.ts'
+
+// What a manifest may say, and how changes of it are approved.
+
+const people = ['alice', 'bob', 'carol', 'dave', 'erin'].map(person)
+const [alice, bob, carol] = people
+assert.ok(alice && bob && carol)
+
+const spki = { type: 'spki', format: 'pem' } as const
+const pemOf = (key: { export(options: typeof spki): string | Buffer }) => `${key.export(spki)}`
+
+/** The places of what is wrong. */
+function problems(changes: Record<string, unknown>): string[] {
+  try {
+    readManifest({ ...manifestOf(people, 3), ...changes })
+    return []
+  } catch (error) {
+    const { code, details } = error as { code: string; details: { issues: { path: string }[] } }
+    assert.equal(code, 'coordinator.manifest_invalid')
+    return details.issues.map(({ path }) => path)
+  }
+}
+
+test('every key can do its work, and no two names have the same one, however it is written', () => {
+  const keys = (over: Record<string, string>) => ({
+    holders: { threshold: 1, keys: { alice: alice.pem, ...over } },
+  })
+  assert.deepEqual(problems({}), [])
+  const p256 = pemOf(generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey)
+  assert.deepEqual(problems(keys({ bob: p256 })), [])
+  const bad = {
+    short: pemOf(generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey),
+    // Opens a share, but cannot sign an answer.
+    mute: pemOf(generateKeyPairSync('x25519').publicKey),
+    curve: pemOf(generateKeyPairSync('ec', { namedCurve: 'secp384r1' }).publicKey),
+    none: '-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----',
+  }
+  for (const [name, key] of Object.entries(bad))
+    assert.deepEqual(problems(keys({ [name]: key })), [`holders.keys.${name}`])
+  const lines = alice.pem.split('\n').slice(1, -2).join('')
+  const unwrapped = `-----BEGIN PUBLIC KEY-----\n${lines}\n-----END PUBLIC KEY-----\n\n`
+  assert.ok(problems(keys({ twin: unwrapped })).length > 0)
+  const releases = { threshold: 1, keys: { ci: bad.short } }
+  assert.deepEqual(problems({ releases }), ['releases.keys.ci'])
+  const ed25519 = pemOf(generateKeyPairSync('ed25519').publicKey)
+  assert.deepEqual(problems({ releases: { threshold: 1, keys: { ci: ed25519 } } }), [])
+})
+
+test('unknown members are refused at every depth, and no recovery only in the very words', () => {
+  assert.deepEqual(problems({ holder: {} }), [''])
+  assert.deepEqual(problems({ guardians: { cuont: 5 } }), ['guardians'])
+  assert.deepEqual(problems({ limits: { loginsPerHour: 5 } }), ['limits'])
+  assert.deepEqual(problems({ holders: {} }), ['holders'])
+  assert.deepEqual(problems({ holders: { none: 'no recovery' } }), ['holders'])
+  assert.deepEqual(problems({ holders: { none: 'there will be no recovery' } }), [])
+})
+
+test('a manifest that names users must leave somebody who can set the next one', () => {
+  assert.deepEqual(problems({ users: { eve: { roles: ['auditor'] } } }), ['users'])
+  assert.deepEqual(problems({ users: { eve: { roles: ['admin'] } } }), [])
+  assert.deepEqual(problems({ users: {} }), [])
+})
+
+const named = (who: readonly Person[], threshold: number, changes: Record<string, unknown>) => ({
+  ...manifestOf(who, threshold),
+  ...changes,
+})
+
+async function cluster() {
+  const here = await place()
+  const coordinator = await running(here.options, people.slice(0, 3), 2)
+  return {
+    coordinator,
+    deps: depsOf(coordinator),
+    [Symbol.asyncDispose]: async () => {
+      await coordinator[Symbol.asyncDispose]()
+      await here[Symbol.asyncDispose]()
+    },
+  }
+}
+
+const inForce = async (coordinator: Coordinator) => {
+  const current = await currentManifest(coordinator)
+  return [current?.version, current?.manifest.twoPersonRule, current?.manifest.genesis.peers]
+}
+
+test('what was approved as a change of an older manifest does not undo what came between', async () => {
+  await using here = await cluster()
+  const { coordinator, deps } = here
+  const three = people.slice(0, 3)
+  const one = await openApproval(
+    coordinator,
+    deps,
+    named(three, 2, { twoPersonRule: true }),
+    'user:a',
+  )
+  const two = await openApproval(
+    coordinator,
+    deps,
+    named(three, 2, { genesis: { peers: 7 } }),
+    'user:a',
+  )
+  await answerAll(coordinator, one, [alice, bob])
+  assert.deepEqual(await inForce(coordinator), [2, true, 5])
+  await answerOne(coordinator, two, alice)
+  await answerOne(coordinator, two, bob)
+  const met = await readCeremony(deps, two.id)
+  await assert.rejects(finish(coordinator, deps, met), { code: 'ceremony.superseded' })
+  const events = await resume(coordinator, deps)
+  assert.deepEqual(
+    events.map(({ what, subject, reason }) => [what, subject, reason]),
+    [['given up', two.id, 'ceremony.superseded']],
+  )
+  assert.deepEqual(await inForce(coordinator), [2, true, 5])
+  assert.equal((await readCeremony(deps, two.id)).state, 'cancelled')
+})
+
+test('a manifest that two instances finish comes into force once, and what is done stays done', async () => {
+  await using here = await cluster()
+  const { coordinator, deps } = here
+  const wanted = named(people.slice(0, 3), 2, { twoPersonRule: true })
+  const ceremony = await openApproval(coordinator, deps, wanted, 'user:a')
+  await answerOne(coordinator, ceremony, alice)
+  await answerOne(coordinator, ceremony, carol)
+  const met = await readCeremony(deps, ceremony.id)
+  await Promise.all([finish(coordinator, deps, met), finish(coordinator, deps, met)])
+  assert.deepEqual(await inForce(coordinator), [2, true, 5])
+  await assert.rejects(cancelCeremony(deps, ceremony.id, 'user:a'), { code: 'ceremony.not_open' })
+  assert.equal((await readCeremony(deps, ceremony.id)).state, 'done')
+})
+
+test('while the circle of holders is growing, those of before can still approve', async () => {
+  await using here = await cluster()
+  const { coordinator, deps } = here
+  const wider = named(people, 5, {})
+  const first = await openApproval(coordinator, deps, wider, 'user:a')
+  await answerAll(coordinator, first, [alice, bob])
+  assert.equal(coordinator.header?.holders?.list.length, 3, 'the new ones have proven nothing yet')
+  const back = named(people.slice(0, 3), 2, { twoPersonRule: true })
+  const second = await openApproval(coordinator, deps, back, 'user:a')
+  assert.equal(second.threshold, 3)
+  await answerAll(coordinator, second, [alice, bob, carol])
+  assert.deepEqual(await inForce(coordinator), [3, true, 5])
+})
+
+test('the status counts who has proven a key in 90 days, and alarms below the threshold', async () => {
+  await using here = await cluster()
+  const { coordinator } = here
+  const { header, store } = coordinator
+  assert.ok(header)
+  const states = await holderStates(store, header)
+  const now = Date.now()
+  assert.deepEqual(holderMargin(states, 2, now), { proven: 2 })
+  const later = holderMargin(states, 2, now + proofAge + 60_000)
+  assert.equal(later.proven, 0)
+  assert.match(String(later.alarm), /only 0 of 3 holders proved their key in 90 days, and 2 are/)
+  const silent = await proposeManifest(
+    coordinator,
+    here.deps,
+    named(people.slice(0, 3), 2, {}),
+    'user:a',
+  )
+  assert.equal(silent.ceremony, undefined, 'the manifest in force needs nothing')
+})
