@@ -104,7 +104,7 @@ export class FleetNode implements AsyncDisposable {
       program,
       [...args, ...this.#arguments()],
       (text) => text.includes('"ready"'),
-      { onLine: (text) => this.#heard(text), readyWithin: 60_000 },
+      { onLine: (text) => this.#heard(text), readyWithin: 120_000 },
     )
     const ready = parseJson(line, 'what the agent printed')
     this.#node = isObject(ready) ? (textOf(ready.node) ?? '') : ''
@@ -158,7 +158,7 @@ export class FleetNode implements AsyncDisposable {
 
   /** Waits until something is so. @throws Fault drills.timed_out with the last events */
   async until<T>(what: string, look: () => T | undefined, signal?: AbortSignal): Promise<T> {
-    const deadline = performance.now() + 60_000
+    const deadline = performance.now() + 120_000
     while (performance.now() < deadline) {
       signal?.throwIfAborted()
       const found = look()

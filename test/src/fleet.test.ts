@@ -1,0 +1,195 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { run } from '@holdfast/base'
+import { type ControlPlane, type FleetNode, isGuarded, startControlPlane } from '@holdfast/drills'
+import { nodeRoutes } from '@holdfast/protocol'
+
+// Where the coordinator and the agents meet for the first time: one real coordinator, four real agents,
+// every word between them over the real protocol. The tests are one story and run in their order.
+
+const program = (part: string) => ({
+  program: process.execPath,
+  args: [fileURLToPath(import.meta.resolve(`@holdfast/${part}`)).replace(/index\.ts$/, 'main.ts')],
+})
+
+/** Any 2 of 3 guardians open a node, and one may be missing. */
+const manifest = { guardians: { count: 3, threshold: 2, margin: 1 }, genesis: { peers: 3 } }
+
+describe('a fleet from its first claim to reboots', () => {
+  let directory: string
+  let plane: ControlPlane
+  let invite: string
+  const nodes: FleetNode[] = []
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'hf-fleet-'))
+    const programs = { coordinator: program('coordinator'), agent: program('agent') }
+    plane = await startControlPlane({ directory, programs, manifest })
+  })
+  after(async () => {
+    await plane?.[Symbol.asyncDispose]()
+    await rm(directory, { recursive: true })
+  })
+
+  function numbered(number: number): FleetNode {
+    const node = nodes[number - 1]
+    assert.ok(node)
+    return node
+  }
+
+  async function waysOf(node: FleetNode): Promise<string[]> {
+    const { report } = await plane.view(node)
+    return (report?.ways ?? []).map(({ purpose, label }) => `${purpose} ${label}`.trim())
+  }
+
+  /** What cryptsetup itself finds on the disk. */
+  async function keyslots({ device }: FleetNode): Promise<number> {
+    const { stdout } = await run('cryptsetup', ['luksDump', '--dump-json-metadata', device])
+    const { keyslots: slots } = JSON.parse(stdout.toString('utf8')) as { keyslots: object } // cryptsetup's own format
+    return Object.keys(slots).length
+  }
+
+  /** Waits until it has been shut for so many attempts of its automatic way. */
+  async function staysShut(node: FleetNode, attempts: number): Promise<void> {
+    await node.until('has tried in vain', () => {
+      const tried = node.events.filter(({ kind }) => kind === 'waiting').length
+      return tried >= attempts ? true : undefined
+    })
+    assert.equal(node.phase, 'locked')
+  }
+
+  async function opens(node: FleetNode): Promise<void> {
+    await node.until('opens', () => (node.phase === 'open' ? true : undefined))
+  }
+
+  async function connected(node: FleetNode): Promise<void> {
+    await plane.until(`${node.name} is connected and open`, async () => {
+      const view = await plane.view(node)
+      return view.connected && view.phase === 'open' ? true : undefined
+    })
+  }
+
+  it('runs after its claim, with holders who have proven their shares', async () => {
+    const status = await plane.coordinator.status()
+    assert.equal(status.state, 'running')
+    assert.deepEqual(status.holders?.threshold, 2)
+    assert.deepEqual(await plane.views(), [])
+  })
+
+  it('does not take its first node without being told that it is the first', async () => {
+    const node = await plane.startNode()
+    nodes.push(node)
+    invite = await plane.invite(4)
+    await assert.rejects(plane.enrol(node, { invite }), { code: 'enrolment.genesis_needed' })
+    const { invites } = await plane.client.call(nodeRoutes.invites)
+    assert.deepEqual(
+      invites.map(({ uses, used, reserved }) => ({ uses, used, reserved })),
+      [{ uses: 4, used: 0, reserved: 0 }],
+    )
+  })
+
+  it('binds the first node to the holders', async () => {
+    const first = numbered(1)
+    await plane.enrol(first, { invite, genesis: true })
+    const view = await plane.view(first)
+    assert.deepEqual([view.phase, view.epoch, view.guardians], ['open', 0, []])
+    assert.deepEqual(await waysOf(first), ['recovery', 'automatic temporary'])
+  })
+
+  it('lets others in, and moves all of them to guardians when there are enough', async () => {
+    for (const _ of [2, 3, 4]) nodes.push(await plane.startNode())
+    const [, ...others] = nodes
+    await Promise.all(others.map((node) => plane.enrol(node, { invite })))
+    const views = await plane.until('every node is guarded', async () => {
+      const seen = await plane.views()
+      return seen.length === 4 && seen.every(isGuarded) ? seen : undefined
+    })
+    for (const { node, guardians, threshold } of views) {
+      assert.equal(threshold, 2)
+      assert.deepEqual(
+        [...guardians].sort(),
+        views
+          .map((view) => view.node)
+          .filter((other) => other !== node)
+          .sort(),
+      )
+    }
+    for (const node of nodes) {
+      assert.deepEqual(await waysOf(node), ['recovery', 'automatic epoch 1'])
+      assert.equal(await keyslots(node), 2)
+    }
+  })
+
+  it('leaves nobody with a set of guardians that the coordinator does not know', async () => {
+    const { invites } = await plane.client.call(nodeRoutes.invites)
+    assert.deepEqual([invites[0]?.used, invites[0]?.reserved], [4, 0])
+    for (const { node, wards } of await plane.views()) {
+      assert.equal(wards.length, 3, node)
+    }
+  })
+
+  it('opens the first node after a power cut, without holders: the temporary way is gone', async () => {
+    const first = numbered(1)
+    await first.cutPower()
+    await first.start()
+    await opens(first)
+    await connected(first)
+    assert.deepEqual(await waysOf(first), ['recovery', 'automatic epoch 1'])
+  })
+
+  it('does not open with one guardian of the two it needs, and opens with two', async () => {
+    const [ward, away, gone] = [numbered(2), numbered(3), numbered(4)]
+    for (const node of [ward, away, gone]) await node.cutPower()
+    await ward.start()
+    await staysShut(ward, 6)
+    // A guardian that is locked itself guards all the same.
+    await away.start()
+    await opens(ward)
+    await opens(away)
+    await gone.start()
+    await opens(gone)
+    for (const node of [ward, away, gone]) await connected(node)
+  })
+
+  it('opens with one guardian more than it needs', async () => {
+    const ward = numbered(3)
+    await ward.cutPower()
+    await ward.start()
+    await opens(ward)
+    await connected(ward)
+  })
+
+  it('opens without the coordinator, and finds it again when it is back', async () => {
+    const ward = numbered(4)
+    await plane.coordinator.kill()
+    await ward.cutPower()
+    await ward.start()
+    await opens(ward)
+    await plane.coordinator.start()
+    assert.equal((await plane.coordinator.status()).state, 'running')
+    for (const node of nodes) await connected(node)
+  })
+
+  it('proves every way in and every share on command, and needs no further set', async () => {
+    for (const node of nodes) {
+      const params = { node: node.node }
+      const body = { command: 'rehearse' as const }
+      const { id } = await plane.client.call(nodeRoutes.command, { params, body })
+      const done = await plane.until('the rehearsal has ended', async () => {
+        const found = await plane.client.call(nodeRoutes.commandState, { params: { id } })
+        return found.state === 'done' || found.state === 'failed' ? found : undefined
+      })
+      assert.equal(done.state, 'done', `${done.code} ${done.message}`)
+      const { guardians } = done.result as { guardians: { healthy: boolean }[] } // by its kind
+      assert.deepEqual(
+        guardians.map(({ healthy }) => healthy),
+        [true, true, true],
+      )
+      assert.equal((await plane.view(node)).epoch, 1)
+    }
+  })
+})
