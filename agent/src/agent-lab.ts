@@ -19,18 +19,22 @@ import {
   acceptSessions,
   alwaysValid,
   type CoordinatorSession,
+  exchange,
   fetchCard,
   keyId,
   parseCode,
+  pinnedTls,
   type Report,
   selfSigned,
   serverTls,
   signBody,
   signCommand,
+  signDocument,
   signGeneration,
 } from '@holdfast/link'
+import type { PolicyDocument } from '@holdfast/protocol/documents'
 import type { Enrolment, NodeCard, NodeReport } from '@holdfast/protocol/frames'
-import { createPins, open } from '@holdfast/seal'
+import { createPins, open, type Pins } from '@holdfast/seal'
 import { type Agent, type AgentEvent, type AgentOptions, startAgent } from './agent.ts'
 import { publicPem } from './identity.ts'
 import { wardKeyBody } from './membership.ts'
@@ -59,6 +63,8 @@ export interface AgentLab extends AsyncDisposable {
   reshare(guardians: readonly TestGuardian[], epoch: number): Promise<string>
   /** The card of the node that was enrolled. */
   card(): NodeCard
+  /** Publishes services and health checks, as the manifest has them. */
+  policy(given: Pick<PolicyDocument, 'services' | 'healthChecks'>): Promise<void>
   command(command: CommandFrame['command'], given?: Record<string, unknown>): Promise<string>
   resultOf(id: string): Promise<Extract<Report, { kind: 'result' }>>
   /** Waits, bounded, until something is so. */
@@ -66,6 +72,10 @@ export interface AgentLab extends AsyncDisposable {
   /** What two holders get out of the recovery keyslot. */
   recoveryPassphrase(): Promise<Secret>
   sealFor(exchange: string, passphrase: Secret): Promise<string>
+  /** Asks the peer port of the node as a stranger who knows its id. */
+  peer(node: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }>
+  /** Pins with which two of the three holders are present. */
+  holderPins(): Pins
 }
 
 const p256 = (): KeyObject => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
@@ -138,6 +148,7 @@ export async function agentLab(): Promise<AgentLab> {
     enrol,
     reshare: (guardians, epoch) => coordinator.reshare(card(), guardians, epoch),
     card,
+    policy: (given) => coordinator.policy(given),
     command: (command, given = {}) => coordinator.command(command, given),
     resultOf: (id) =>
       until(`the result of ${id}`, () =>
@@ -145,8 +156,21 @@ export async function agentLab(): Promise<AgentLab> {
       ) as Promise<Extract<Report, { kind: 'result' }>>, // by the condition
     until,
     recoveryPassphrase: () => recoveryOf(device, holders),
-    sealFor: async (exchange, passphrase) =>
-      await encryptJwe({ alg: 'ECDH-ES' }, createPublicKey(exchange), passphrase),
+    sealFor: async (key, passphrase) =>
+      await encryptJwe({ alg: 'ECDH-ES' }, createPublicKey(key), passphrase),
+    peer: async (node, path, body) => {
+      const tls = pinnedTls(node)
+      try {
+        const url = `https://127.0.0.1:${options.peerPort}${path}`
+        const given = body === undefined ? {} : { body: JSON.stringify(body) }
+        const method = body === undefined ? 'GET' : 'POST'
+        const reply = await exchange(url, { method, tls, ...given })
+        return { status: reply.status, body: JSON.parse(reply.body) }
+      } finally {
+        tls.destroy()
+      }
+    },
+    holderPins: () => pinsOf(holders),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   }
 }
@@ -176,7 +200,7 @@ async function startProcess(
 }
 
 async function until<T>(what: string, look: () => T | undefined): Promise<T> {
-  const deadline = performance.now() + 60_000
+  const deadline = performance.now() + 240_000
   while (performance.now() < deadline) {
     const found = look()
     if (found !== undefined) return found
@@ -201,6 +225,7 @@ async function testCoordinator(fleet: PeerFleet) {
   const frames: Report[] = []
   const reports: NodeReport[] = []
   let session: CoordinatorSession | undefined
+  let version = 0
   const { proof } = signGeneration(identity, cluster, 3)
   const acceptor = acceptSessions({
     server,
@@ -255,6 +280,13 @@ async function testCoordinator(fleet: PeerFleet) {
       await to.deliver({ kind: 'reshare', ...set, guardians: all })
       return id
     },
+    policy: async (given: Pick<PolicyDocument, 'services' | 'healthChecks'>) => {
+      const to = await current()
+      version += 1
+      const rest = { cluster, manifest: 'm'.repeat(43), guardians: {}, vault: {} }
+      const body = JSON.stringify({ ...rest, ...given, twoPersonRule: false })
+      await to.deliver(signDocument(commandKey, { name: 'policy', version, body }))
+    },
     command: async (command: CommandFrame['command'], given: Record<string, unknown>) => {
       const to = await current()
       const id = newId()
@@ -290,8 +322,13 @@ async function recoveryOf(device: string, holders: Record<string, KeyObject>): P
   const args = ['token', 'export', '--token-id', '0', device]
   const { stdout } = await run('cryptsetup', args)
   const token = JSON.parse(stdout.toString('utf8')) as { jwe: FlattenedJwe } // Holdfast wrote it
+  return await open(pinsOf(holders), compactJwe(token.jwe))
+}
+
+/** Two of the holders are here. */
+function pinsOf(holders: Record<string, KeyObject>): Pins {
   const present = new Map(Object.entries(holders).slice(0, 2))
-  const pins = createPins({
+  return createPins({
     holders: {
       answer: async ({ name }) => {
         const privateKey = present.get(name)
@@ -299,5 +336,4 @@ async function recoveryOf(device: string, holders: Record<string, KeyObject>): P
       },
     },
   })
-  return await open(pins, compactJwe(token.jwe))
 }

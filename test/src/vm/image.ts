@@ -119,7 +119,8 @@ async function copyModules(tree: string, root: string): Promise<string[]> {
   return order
 }
 
-async function copyWithLibraries(root: string, from: string, to: string): Promise<void> {
+/** Copies a program or library with the libraries that it is linked with. */
+export async function copyWithLibraries(root: string, from: string, to: string): Promise<void> {
   const target = join(root, to)
   await mkdir(dirname(target), { recursive: true })
   await copyFile(from, target)

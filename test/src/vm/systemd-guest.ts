@@ -1,0 +1,94 @@
+import { copyFile, mkdir, symlink, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { copyWithLibraries } from './image.ts'
+
+// What a guest needs besides `image.ts` to run Debian's systemd as process 1: its programs, a journal,
+// the targets between them, and one service that is the test.
+
+/** Unpacks the initial RAM disk into a tmpfs, which systemd can pivot in and out of, and starts it. */
+export const systemdInit = `#!/bin/sh
+/bin/busybox --install -s /bin
+export PATH=/bin:/usr/bin:/usr/sbin
+mount -t proc proc /proc && mount -t sysfs sys /sys && mount -t devtmpfs dev /dev
+for module in $(cat /lib/modules/order); do insmod /lib/modules/$module 2>/dev/null; done
+ip link set lo up
+mkdir /new && mount -t tmpfs -o mode=755 root /new
+for each in bin etc guest lib lib64 root usr var; do cp -a /$each /new/; done
+mkdir -p /new/proc /new/sys /new/dev /new/run /new/tmp
+chmod 1777 /new/tmp
+mkdir -p /dev/shm && mount -t tmpfs shm /dev/shm
+for each in proc sys dev; do mount --move /$each /new/$each; done
+exec switch_root /new /lib/systemd/systemd
+`
+
+const programs = [
+  '/lib/systemd/systemd',
+  '/lib/systemd/systemd-journald',
+  '/lib/systemd/systemd-shutdown',
+  '/bin/systemctl',
+  '/bin/journalctl',
+  '/sbin/dmsetup',
+]
+
+const copied = [
+  'basic.target',
+  'final.target',
+  'local-fs-pre.target',
+  'local-fs.target',
+  'multi-user.target',
+  'paths.target',
+  'poweroff.target',
+  'reboot.target',
+  'shutdown.target',
+  'slices.target',
+  'sockets.target',
+  'swap.target',
+  'sysinit.target',
+  'systemd-journald-audit.socket',
+  'systemd-journald-dev-log.socket',
+  'systemd-journald.service',
+  'systemd-journald.socket',
+  'systemd-poweroff.service',
+  'systemd-reboot.service',
+  'timers.target',
+  'umount.target',
+]
+
+const scenario = `[Unit]
+Description=the test
+Requires=systemd-journald.socket
+After=systemd-journald.socket systemd-journald.service basic.target
+
+[Service]
+ExecStart=/usr/bin/node /guest/scenario.mjs
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/console
+`
+
+/** Adds systemd and the scenario to the tree of an image. */
+export async function addSystemd(root: string, files: Record<string, string>): Promise<void> {
+  for (const program of programs) await copyWithLibraries(root, program, program)
+  const units = join(root, 'lib/systemd/system')
+  await mkdir(units, { recursive: true })
+  for (const unit of copied) await copyFile(join('/lib/systemd/system', unit), join(units, unit))
+  await writeFile(join(units, 'guest.service'), scenario)
+  await mkdir(join(units, 'multi-user.target.wants'))
+  await symlink('../guest.service', join(units, 'multi-user.target.wants/guest.service'))
+  await mkdir(join(units, 'sockets.target.wants'))
+  for (const socket of ['systemd-journald.socket', 'systemd-journald-audit.socket'])
+    await symlink(`../${socket}`, join(units, 'sockets.target.wants', socket))
+  await symlink('multi-user.target', join(units, 'default.target'))
+  await writeFile(
+    join(root, 'etc/passwd'),
+    'root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n',
+  )
+  await writeFile(join(root, 'etc/group'), 'root:x:0:\nsystemd-journal:x:101:\nnogroup:x:65534:\n')
+  await writeFile(join(root, 'etc/nsswitch.conf'), 'passwd: files\ngroup: files\n')
+  await writeFile(join(root, 'etc/machine-id'), `${'0123456789abcdef'.repeat(2)}\n`)
+  await writeFile(join(root, 'etc/os-release'), 'ID=guest\nNAME=guest\n')
+  for (const [to, from] of Object.entries(files)) {
+    await mkdir(dirname(join(root, to)), { recursive: true })
+    await copyFile(from, join(root, to))
+  }
+}
