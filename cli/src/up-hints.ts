@@ -11,7 +11,7 @@ export function upHints(
   settings: Settings,
   elsewhere: boolean,
 ): string {
-  const launcher = fileURLToPath(new URL('../bin/holdfast.mjs', pathToFileURL(settings.program)))
+  const launcher = fileURLToPath(new URL('../bin/holdfast', pathToFileURL(settings.program)))
   const [where, state] = elsewhere ? [' --directory .', ' --state-dir state'] : ['', '']
   const keys = local.holders.slice(0, 2).map(({ name }) => ({ name, file: `holders/${name}.key` }))
   const given = keys.map(({ name, file }) => `--holder-key ${name}=${file}`)

@@ -46,6 +46,9 @@ interface Proof {
   epoch: number
 }
 
+/** `node-10` comes after `node-9`. */
+const byNumber = new Intl.Collator('en', { numeric: true })
+
 /** Looks at the nodes of a control plane, and rehearses them one after the other. */
 export class NodeWatch {
   readonly #plane: ControlPlane
@@ -65,15 +68,25 @@ export class NodeWatch {
     if (state === 'running') await this.#readViews()
     return {
       coordinator: { url, pid, state, text, hint },
-      nodes: nodes.map((node) => this.#state(node, state === 'running')),
+      nodes: nodes
+        .toSorted((a, b) => byNumber.compare(a.name, b.name))
+        .map((node) => this.#state(node, state === 'running')),
     }
   }
 
   /**
-   * Lets the next node that is connected prove every way in, and every guardian's share. A node that
-   * cannot says so in its next report.
+   * Lets the next node that is connected prove every way in, and every guardian's share. While the
+   * coordinator cannot tell it to, the proofs grow old, which shows.
    */
   async rehearseNext(signal?: AbortSignal): Promise<void> {
+    try {
+      await this.#rehearseNext(signal)
+    } catch (error) {
+      if (!isFault(error)) throw error
+    }
+  }
+
+  async #rehearseNext(signal?: AbortSignal): Promise<void> {
     const { client, nodes } = this.#plane
     for (let tried = 0; tried < nodes.length; tried += 1) {
       const node = nodes[this.#turn++ % nodes.length]
