@@ -20,9 +20,13 @@ export interface Move {
 
 export interface MoveDeps {
   clock: Clock
-  cluster: string
-  /** Signs the lists of peers. */
-  key: KeyObject
+  /** Signs the lists of peers; needed when a decision changes some. */
+  signer: { key: KeyObject; cluster: string } | undefined
+}
+
+/** True when tunnels are needed, or not needed any more, because of it. */
+export function changesPeers({ to }: Decision): boolean {
+  return to === 'preparing' || to === 'failed'
 }
 
 /** Writes down what is due, for wards that have nothing under way. */
@@ -65,11 +69,12 @@ export async function applyMoves(
   for (const { reshare, decision } of moves) {
     if (!(await isStill(work, reshare))) continue
     if (await apply(work, deps, reshare, decision)) applied += 1
-    const peersChange = decision.to === 'preparing' || decision.to === 'failed'
     const guardians = decision.to === 'preparing' ? decision.guardians : reshare.guardians
-    if (peersChange) for (const node of [reshare.ward, ...guardians]) affected.add(node)
+    if (changesPeers(decision)) for (const node of [reshare.ward, ...guardians]) affected.add(node)
   }
-  if (affected.size > 0) await publishPeers(work, deps.key, deps.cluster, affected)
+  const { signer } = deps
+  if (signer !== undefined && affected.size > 0)
+    await publishPeers(work, signer.key, signer.cluster, affected)
   return applied
 }
 

@@ -4,7 +4,7 @@ import type { Coordinator } from './coordinator.ts'
 import { releaseLeavers } from './departures.ts'
 import { currentManifest } from './manifests.ts'
 import { chooseGuardians, loadOf, mayGuard, type NodeViews } from './placement.ts'
-import { applyMoves, type Move, planReshares } from './reshare-moves.ts'
+import { applyMoves, changesPeers, type Move, planReshares } from './reshare-moves.ts'
 import {
   decide,
   type Facts,
@@ -203,9 +203,11 @@ export class Reshares {
   async #apply(moves: readonly Move[]): Promise<number> {
     if (moves.length === 0) return 0
     const { coordinator, agents, clock } = this.#options
-    const signer = await agents.signer()
-    if (signer === undefined) return 0
-    const deps = { clock, key: signer.key, cluster: signer.cluster }
+    // To read the key is written down: only who publishes something reads it.
+    const publishes = moves.some(({ decision }) => changesPeers(decision))
+    const signer = publishes ? await agents.signer() : undefined
+    if (publishes && signer === undefined) return 0
+    const deps = { clock, signer }
     let applied = 0
     for (let start = 0; start < moves.length; start += batch) {
       const part = moves.slice(start, start + batch)
