@@ -1,8 +1,12 @@
 import { holderAirGap } from './ceremony-air-gap.ts'
 import { answersRefused } from './ceremony-answers.ts'
+import { holdersChanged } from './ceremony-change.ts'
+import { stateDismissed } from './ceremony-dismissal.ts'
 import { recoveryRestarted, recoveryTwoInstances } from './ceremony-interrupted.ts'
+import { junkAnswers } from './ceremony-junk.ts'
 import { holderOpenssl } from './ceremony-openssl.ts'
 import { recoverySingleHolder, recoveryThreeOfFive } from './ceremony-recovery.ts'
+import { oldStatePutBack, onlyHoldersLeft } from './ceremony-restored.ts'
 import { holderToken } from './ceremony-token.ts'
 import type { Drill } from './drill.ts'
 
@@ -16,4 +20,9 @@ export const ceremonyDrills: readonly Drill[] = [
   holderOpenssl,
   holderToken,
   holderAirGap,
+  junkAnswers,
+  holdersChanged,
+  oldStatePutBack,
+  stateDismissed,
+  onlyHoldersLeft,
 ]

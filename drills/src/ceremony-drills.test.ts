@@ -14,6 +14,20 @@ const claims: Claims = {
   'holder-openssl': ['by the commands of the guide', 'and a manifest is approved'],
   'holder-token': ['the token refuses OAEP with SHA-256', 'raw RSA in the token'],
   'holder-air-gap': ['altered on its way', 'shows no share', 'it completes the recovery'],
+  'junk-answers': ['no larger', 'listened to twenty times', 'two holders get through'],
+  'holders-changed': [
+    'the old holders still open it',
+    'the proof from before the crash stands',
+    'two new holders open it',
+  ],
+  'old-state-put-back': ['one holder and a restart do not', 'above all that was seen'],
+  'state-dismissed': [
+    'one holder alone changes nothing',
+    'two holders give it up',
+    'given up and claimed at once',
+    'the archive opens to its holders',
+  ],
+  'only-holders-left': ['under a temporary identity', 'the pinned identity and the old token good'],
 }
 
 test('the drill types the commands of the guide, all of them and exactly', async () => {
