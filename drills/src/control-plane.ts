@@ -244,7 +244,8 @@ export class ControlPlane implements AsyncDisposable {
     const { invite, genesis = false, signal } = options
     const { address, code } = await node.console(signal)
     const body = { invite, address, code, name: node.name, genesis }
-    const { enrolment } = await this.client.call(nodeRoutes.enrol, { body })
+    const { enrolment, node: id } = await this.client.call(nodeRoutes.enrol, { body })
+    node.renewed(id)
     await this.until(
       `${node.name} is enrolled`,
       async () => {

@@ -1,14 +1,22 @@
-import { randomInt } from 'node:crypto'
+import { randomInt, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir, open, readdir, rm } from 'node:fs/promises'
+import { access, mkdir, open, readdir, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { isObject, parseJson, type RunningProgram, startProgram, systemClock } from '@holdfast/base'
+import {
+  isObject,
+  parseJson,
+  type RunningProgram,
+  startProgram,
+  systemClock,
+  writeDurable,
+} from '@holdfast/base'
 import { drillsFault } from './faults.ts'
 import type { Command } from './fleet.ts'
 
 // A node of the local fleet: the real agent in a process of its own, with a directory, a disk that is
-// a sparse file, and a directory in memory that does not survive a power cut.
+// a sparse file, and a directory in memory that does not survive a power cut. A reboot is a file in
+// that memory, which the agent's reboot command makes: the machine then goes down and comes back.
 
 export interface NodePlace {
   name: string
@@ -30,6 +38,8 @@ export interface NodeEvent {
 
 const defaultDisk = 32 * 1024 * 1024
 const eventsKept = 500
+/** Milliseconds between two looks for a reboot that was ordered. */
+const rebootLook = 200
 
 export class FleetNode implements AsyncDisposable {
   readonly name: string
@@ -43,6 +53,8 @@ export class FleetNode implements AsyncDisposable {
   #node = ''
   #running: RunningProgram | undefined
   #starting: Promise<void> | undefined
+  #rebooting: Promise<void> | undefined
+  #disposed = false
 
   private constructor(place: NodePlace, peerPort: number, wireguardPort: number) {
     this.name = place.name
@@ -73,6 +85,11 @@ export class FleetNode implements AsyncDisposable {
     return this.#node
   }
 
+  /** It has become a new machine, which was enrolled under another id. */
+  renewed(node: string): void {
+    this.#node = node
+  }
+
   /** The process now; undefined while it is not running. */
   get pid(): number | undefined {
     return this.#running?.pid
@@ -98,6 +115,8 @@ export class FleetNode implements AsyncDisposable {
   async #start(): Promise<void> {
     if (this.#running !== undefined) return
     await mkdir(this.memory, { recursive: true, mode: 0o700 })
+    // What only a boot makes, and a process that is started again finds.
+    if (!(await exists(this.#bootId))) await writeDurable(this.#bootId, `${randomUUID()}\n`)
     this.#events.length = 0
     const { program, args } = this.#place.command
     const { running, line } = await startProgram(
@@ -112,6 +131,17 @@ export class FleetNode implements AsyncDisposable {
     void running.ended.then(() => {
       if (this.#running === running) this.#running = undefined
     })
+    this.#rebooting = this.#obeyReboot(running)
+  }
+
+  /** Goes down and comes back when the agent has told its machine to. */
+  async #obeyReboot(running: RunningProgram): Promise<void> {
+    while (this.#running === running) {
+      await systemClock.sleep(rebootLook)
+      if (this.#running !== running || !(await exists(this.#rebootMark))) continue
+      await this.cutPower()
+      if (!this.#disposed) await this.start()
+    }
   }
 
   /** Asks the agent to end (SIGTERM) and waits for that; the machine keeps its memory. */
@@ -138,7 +168,10 @@ export class FleetNode implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed = true
+    await this.#starting?.catch(() => undefined)
     await this.stop()
+    await this.#rebooting
     await rm(this.memory, { recursive: true, force: true })
   }
 
@@ -169,6 +202,14 @@ export class FleetNode implements AsyncDisposable {
     throw drillsFault('drills.timed_out', `${this.name} ${what}: not in time; ${last.join(' ')}`)
   }
 
+  get #bootId(): string {
+    return join(this.memory, 'boot-id')
+  }
+
+  get #rebootMark(): string {
+    return join(this.memory, 'reboot')
+  }
+
   #last(kind: string): NodeEvent | undefined {
     return this.#events.findLast((event) => event.kind === kind)
   }
@@ -184,9 +225,17 @@ export class FleetNode implements AsyncDisposable {
     return [
       ...['--directory', this.directory, '--runtime', this.memory, '--device', this.device],
       ...['--host', '127.0.0.1', '--enrolment-port', '0'],
+      ...['--boot-id', this.#bootId, '--reboot-command', `touch ${this.#rebootMark}`],
       ...['--peer-port', `${this.peerPort}`, '--wireguard-port', `${this.#wireguardPort}`],
     ]
   }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await access(path).then(
+    () => true,
+    () => false,
+  )
 }
 
 function textOf(value: unknown): string | undefined {

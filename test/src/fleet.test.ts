@@ -8,7 +8,7 @@ import { run } from '@holdfast/base'
 import { type ControlPlane, type FleetNode, isGuarded, startControlPlane } from '@holdfast/drills'
 import { nodeRoutes } from '@holdfast/protocol'
 
-// Where the coordinator and the agents meet for the first time: one real coordinator, four real agents,
+// Where the coordinator and the agents meet for the first time: one real coordinator, five real agents,
 // every word between them over the real protocol. The tests are one story and run in their order.
 
 const program = (part: string) => ({
@@ -16,8 +16,8 @@ const program = (part: string) => ({
   args: [fileURLToPath(import.meta.resolve(`@holdfast/${part}`)).replace(/index\.ts$/, 'main.ts')],
 })
 
-/** Any 2 of 3 guardians open a node, and one may be missing. */
-const manifest = { guardians: { count: 3, threshold: 2, margin: 1 }, genesis: { peers: 3 } }
+/** Any 2 of 4 guardians open a node; one more must stay when a node goes down on purpose. */
+const manifest = { guardians: { count: 4, threshold: 2, margin: 1 }, genesis: { peers: 4 } }
 
 describe('a fleet from its first claim to reboots', () => {
   let directory: string
@@ -73,6 +73,21 @@ describe('a fleet from its first claim to reboots', () => {
     })
   }
 
+  /** Tells a node to do something; gives what came of it. */
+  async function commanded(
+    { node }: FleetNode,
+    command: 'reboot' | 'rehearse',
+  ): Promise<Record<string, unknown>> {
+    const { client } = plane
+    const { id } = await client.call(nodeRoutes.command, { params: { node }, body: { command } })
+    const done = await plane.until(`${command} has ended`, async () => {
+      const found = await client.call(nodeRoutes.commandState, { params: { id } })
+      return found.state === 'done' || found.state === 'failed' ? found : undefined
+    })
+    assert.equal(done.state, 'done', `${done.code} ${done.message}`)
+    return done.result ?? {}
+  }
+
   it('runs after its claim, with holders who have proven their shares', async () => {
     const status = await plane.coordinator.status()
     assert.equal(status.state, 'running')
@@ -83,12 +98,12 @@ describe('a fleet from its first claim to reboots', () => {
   it('does not take its first node without being told that it is the first', async () => {
     const node = await plane.startNode()
     nodes.push(node)
-    invite = await plane.invite(4)
+    invite = await plane.invite(5)
     await assert.rejects(plane.enrol(node, { invite }), { code: 'enrolment.genesis_needed' })
     const { invites } = await plane.client.call(nodeRoutes.invites)
     assert.deepEqual(
       invites.map(({ uses, used, reserved }) => ({ uses, used, reserved })),
-      [{ uses: 4, used: 0, reserved: 0 }],
+      [{ uses: 5, used: 0, reserved: 0 }],
     )
   })
 
@@ -101,12 +116,12 @@ describe('a fleet from its first claim to reboots', () => {
   })
 
   it('lets others in, and moves all of them to guardians when there are enough', async () => {
-    for (const _ of [2, 3, 4]) nodes.push(await plane.startNode())
+    for (const _ of [2, 3, 4, 5]) nodes.push(await plane.startNode())
     const [, ...others] = nodes
     await Promise.all(others.map((node) => plane.enrol(node, { invite })))
     const views = await plane.until('every node is guarded', async () => {
       const seen = await plane.views()
-      return seen.length === 4 && seen.every(isGuarded) ? seen : undefined
+      return seen.length === 5 && seen.every(isGuarded) ? seen : undefined
     })
     for (const { node, guardians, threshold } of views) {
       assert.equal(threshold, 2)
@@ -126,9 +141,9 @@ describe('a fleet from its first claim to reboots', () => {
 
   it('leaves nobody with a set of guardians that the coordinator does not know', async () => {
     const { invites } = await plane.client.call(nodeRoutes.invites)
-    assert.deepEqual([invites[0]?.used, invites[0]?.reserved], [4, 0])
+    assert.deepEqual([invites[0]?.used, invites[0]?.reserved], [5, 0])
     for (const { node, wards } of await plane.views()) {
-      assert.equal(wards.length, 3, node)
+      assert.equal(wards.length, 4, node)
     }
   })
 
@@ -142,25 +157,42 @@ describe('a fleet from its first claim to reboots', () => {
   })
 
   it('does not open with one guardian of the two it needs, and opens with two', async () => {
-    const [ward, away, gone] = [numbered(2), numbered(3), numbered(4)]
-    for (const node of [ward, away, gone]) await node.cutPower()
+    const [ward, first, second, third] = [numbered(2), numbered(3), numbered(4), numbered(5)]
+    for (const node of [ward, first, second, third]) await node.cutPower()
     await ward.start()
     await staysShut(ward, 6)
     // A guardian that is locked itself guards all the same.
-    await away.start()
+    await first.start()
     await opens(ward)
-    await opens(away)
-    await gone.start()
-    await opens(gone)
-    for (const node of [ward, away, gone]) await connected(node)
+    await opens(first)
+    await Promise.all([second.start(), third.start()])
+    for (const node of [second, third]) await opens(node)
+    for (const node of [ward, first, second, third]) await connected(node)
   })
 
   it('opens with one guardian more than it needs', async () => {
-    const ward = numbered(3)
+    const [ward, away] = [numbered(3), numbered(1)]
+    await away.cutPower()
     await ward.cutPower()
     await ward.start()
     await opens(ward)
     await connected(ward)
+    await away.start()
+    await connected(away)
+  })
+
+  it('reboots on command and says so when it is back, but not while the others need it', async () => {
+    const [ward, away] = [numbered(4), numbered(5)]
+    const { before, after } = await commanded(ward, 'reboot')
+    assert.notEqual(before, after)
+    await connected(ward)
+    await away.cutPower()
+    await plane.until('the coordinator misses it', async () =>
+      (await plane.view(away)).connected ? undefined : true,
+    )
+    await assert.rejects(commanded(ward, 'reboot'), { code: 'node.needed' })
+    await away.start()
+    await connected(away)
   })
 
   it('opens without the coordinator, and finds it again when it is back', async () => {
@@ -176,18 +208,11 @@ describe('a fleet from its first claim to reboots', () => {
 
   it('proves every way in and every share on command, and needs no further set', async () => {
     for (const node of nodes) {
-      const params = { node: node.node }
-      const body = { command: 'rehearse' as const }
-      const { id } = await plane.client.call(nodeRoutes.command, { params, body })
-      const done = await plane.until('the rehearsal has ended', async () => {
-        const found = await plane.client.call(nodeRoutes.commandState, { params: { id } })
-        return found.state === 'done' || found.state === 'failed' ? found : undefined
-      })
-      assert.equal(done.state, 'done', `${done.code} ${done.message}`)
-      const { guardians } = done.result as { guardians: { healthy: boolean }[] } // by its kind
+      const result = await commanded(node, 'rehearse')
+      const { guardians } = result as { guardians: { healthy: boolean }[] } // by its kind
       assert.deepEqual(
         guardians.map(({ healthy }) => healthy),
-        [true, true, true],
+        [true, true, true, true],
       )
       assert.equal((await plane.view(node)).epoch, 1)
     }
