@@ -1,6 +1,6 @@
 import { hostname } from 'node:os'
 import { createLog } from '@holdfast/base/log'
-import { locateStore, runService } from '@holdfast/coordinator'
+import { locateStore, readSinkFile, runService } from '@holdfast/coordinator'
 import { ceremonyRoutes, keyRoutes, roles, statusRoutes } from '@holdfast/protocol'
 import type { z } from 'zod'
 import { ceremonyText } from './ceremony-text.ts'
@@ -18,6 +18,9 @@ type Status = z.output<typeof statusRoutes.status.output>
 export async function serveAction(input: Input, context: Context): Promise<undefined> {
   const directory = input.requiredText('directory')
   const host = input.text('host') ?? '127.0.0.1'
+  const sinkFile = input.text('audit-sink')
+  const sink = sinkFile === undefined ? undefined : await readSinkFile(sinkFile)
+  const [addresses, origins] = [input.texts('address'), input.texts('origin')]
   const log = createLog('coordinator', input.text('log') ?? 'info', {
     write: (line) => process.stderr.write(line),
   })
@@ -29,6 +32,9 @@ export async function serveAction(input: Input, context: Context): Promise<undef
       port: input.count('port', 0, 65_535) ?? 8443,
       instance: input.text('instance') ?? hostname(),
       clock: context.clock,
+      origins,
+      ...(addresses.length === 0 ? {} : { addresses }),
+      ...(sink === undefined ? {} : { sink }),
       onResume: (event) => log.info(event, 'resumed'),
       report: (error) => log.error({ err: error }, 'a request failed'),
     },

@@ -1,5 +1,6 @@
 import type { CommandSpec } from './command.ts'
 import { coordinatorDismissCommands } from './coordinator-dismiss-commands.ts'
+import { coordinatorJoinCommands } from './coordinator-join-commands.ts'
 import { coordinatorKeyCommands } from './coordinator-key-commands.ts'
 import { placeOptions, storeOption, userOptions } from './coordinator-options.ts'
 
@@ -32,6 +33,21 @@ export const coordinatorCommand: CommandSpec = {
         { flags: '--host <ADDRESS>', says: 'address to listen on', default: '127.0.0.1' },
         { flags: '--port <PORT>', says: 'port to listen on; 0 takes a free one', default: '8443' },
         { flags: '--instance <NAME>', says: "this instance's own name; default the host's name" },
+        {
+          flags: '--address <URL>',
+          says: 'https://HOST:PORT of every instance, as nodes find them; default this one by its host',
+          repeat: true,
+        },
+        {
+          flags: '--origin <ORIGIN>',
+          says: 'https://HOST of pages, besides its own, whose scripts may change something',
+          repeat: true,
+        },
+        {
+          flags: '--audit-sink <FILE>',
+          says: 'copy the audit log to the server in FILE: JSON with url, and authorization or identity',
+          completes: 'file',
+        },
         {
           flags: '--log <LEVEL>',
           says: 'least level logged on standard error',
@@ -145,6 +161,7 @@ export const coordinatorCommand: CommandSpec = {
       load: async () => (await actions()).sealAction,
     },
     ...coordinatorDismissCommands,
+    ...coordinatorJoinCommands,
     ...coordinatorKeyCommands,
   ],
 }

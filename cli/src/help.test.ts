@@ -100,9 +100,9 @@ function runsOn(run: string): boolean {
   return /^holdfast (up|(keyserver|coordinator|agent) serve .*)$/.test(run)
 }
 
-/** Drills have tests of their own; here their command lines are only parsed. */
+/** Drills, and joining on a PostgreSQL, have tests of their own; here their lines are only parsed. */
 function runsLong(run: string): boolean {
-  return run.startsWith('holdfast drill run')
+  return /^holdfast (drill run|coordinator join )/.test(run)
 }
 
 function wordsOf(run: string): string[] {
@@ -121,18 +121,20 @@ async function perform({ run }: Example): Promise<void> {
     assert.equal((await parse(commandTree, wordsOf(run), '0')).kind, 'run')
     return
   }
-  await stage.reset(run)
+  const nodes = /^holdfast node (kill|start) /.test(run)
+  const local = nodes || /^holdfast up \w/.test(run)
+  await stage.reset(local ? '' : run)
   if (runsOn(run)) return await performRunning(run)
-  await using _fleet = /^holdfast up \w/.test(run) ? await localFleet() : undefined
+  await using _fleet = local ? await localFleet(nodes ? 3 : 0) : undefined
   const prepared = preparations.find(([pattern]) => pattern.test(run))
   if (prepared !== undefined) assert.equal((await stage.shell(prepared[1])).code, 0)
   const { code, stderr, stdout } = await stage.shell(run)
   assert.equal(code, 0, `${run}\n${stdout}\n${stderr}`)
 }
 
-/** `holdfast up` in the background, until its first table. */
-async function localFleet(): Promise<AsyncDisposable> {
-  const { running } = await stage.launch(['up', '--json'])
+/** `holdfast up` in the background, until it is ready. */
+async function localFleet(nodes: number): Promise<AsyncDisposable> {
+  const { running } = await stage.launch(['up', '--json', '--nodes', `${nodes}`])
   return running
 }
 

@@ -10,6 +10,7 @@ export const coordinatorFault = faults({
   'coordinator.data_key_sealed': 'unavailable',
   'coordinator.header_invalid': 'integrity',
   'coordinator.identity_absent': 'absent',
+  'coordinator.join_refused': 'refused',
   'coordinator.last_way': 'refused',
   'coordinator.manifest_invalid': 'invalid',
   'coordinator.not_in_this_state': 'refused',

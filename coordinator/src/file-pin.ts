@@ -1,3 +1,4 @@
+import { basename, join } from 'node:path'
 import {
   canonicalJson,
   parseJsonObject,
@@ -12,8 +13,10 @@ import { type Pin, sealFault } from '@holdfast/seal'
 /**
  * clevis 22's `file` pin: the content key lies in a file of its own (mode 0400). It is a host's own
  * way to start unattended, and worth exactly as much as that file's protection.
+ * @param own a directory where a file of the same name is looked for, too: instances of one cluster
+ *   share a key and need not have it at the same path
  */
-export function filePin(): Pin {
+export function filePin(own?: string): Pin {
   return {
     name: 'file',
     local: true,
@@ -27,7 +30,7 @@ export function filePin(): Pin {
           'file needs "name", the absolute path of its key file',
         )
       }
-      using key = await readKey(name)
+      using key = await readKey(await placeOf(name, own))
       return await encryptJwe(
         { alg: 'dir', clevis: { file: { name }, pin: 'file' } },
         key,
@@ -35,7 +38,7 @@ export function filePin(): Pin {
       )
     },
     open: async (jwe) => {
-      using key = await readKey(pathOf(jwe.header))
+      using key = await readKey(await placeOf(pathOf(jwe.header), own))
       return decryptJwe(jwe, key)
     },
     inspect: (jwe) => ({ label: `file ${pathOf(jwe.header)}` }),
@@ -47,6 +50,11 @@ function pathOf(header: Record<string, unknown>): string {
   const { file } = (header.clevis ?? {}) as { file?: { name?: unknown } } // every member is checked below
   if (typeof file?.name === 'string') return file.name
   throw sealFault('seal.sealed_malformed', 'the sealed secret names no key file')
+}
+
+async function placeOf(path: string, own: string | undefined): Promise<string> {
+  if (own === undefined || (await readIfPresent(path, 4096)) !== undefined) return path
+  return join(own, basename(path))
 }
 
 async function readKey(path: string): Promise<Secret> {

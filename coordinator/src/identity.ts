@@ -21,7 +21,7 @@ export interface Identity {
   readonly temporary: boolean
 }
 
-const file = 'identity.pem'
+export const identityFile = 'identity.pem'
 const pinnedFile = 'identity.pub'
 const temporaryFile = 'identity-temporary.pem'
 const keyLimit = 4096
@@ -30,7 +30,7 @@ const validity = { from: new Date('1970-01-01T00:00:00Z'), until: new Date('2999
 
 /** Reads the identity, or makes it when `fresh`. @throws Fault coordinator.identity_absent */
 export async function loadIdentity(directory: string, fresh: boolean): Promise<Identity> {
-  const path = join(directory, file)
+  const path = join(directory, identityFile)
   const stored = await readIfPresent(path, keyLimit)
   if (stored !== undefined) return await identityOf(createPrivateKey(stored))
   const pinned = await readIfPresent(join(directory, pinnedFile), keyLimit)
@@ -68,7 +68,7 @@ export async function installIdentity(
       'the identity key in the sealed state is not the one that its header is signed by',
     )
   }
-  await writeDurable(join(directory, file), pem.reveal())
+  await writeDurable(join(directory, identityFile), pem.reveal())
   await removeDurable(join(directory, temporaryFile))
   return await identityOf(key)
 }

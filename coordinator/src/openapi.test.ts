@@ -187,6 +187,9 @@ test('every route answers as the contract says, and the document has each of the
   await caller.call(users.login, { body: { user: 'root', password } })
   const as = await signedIn(caller, 'root')
   await caller.call(status.ready)
+  const [carol] = Object.values(manifest.holders.keys)
+  const joining = { token: 'x', name: 'two', key: carol }
+  await caller.refused(status.join, { body: joining }, 'coordinator.join_refused')
   await keysAndManifest(caller, as)
   await holdersAndCeremonies(caller, as)
   await caller.call(users.set, { as, params: { name: 'second' }, body: { password } })
@@ -199,7 +202,8 @@ test('every route answers as the contract says, and the document has each of the
   await caller.call(status.status)
   assert.equal((await caller.reply(status.ready)).status, 503)
   const unanswered = routes.map(({ id }) => id).filter((id) => !caller.answered.has(id))
-  assert.deepEqual(unanswered, [])
+  // SQLite serves one instance; instances-agents.test.ts joins another one on PostgreSQL.
+  assert.deepEqual(unanswered, ['joinCluster'])
   await checkDocument(running.ask)
 })
 

@@ -9,6 +9,7 @@ import type { Coordinator } from './coordinator.ts'
 import { dismiss } from './dismissal.ts'
 import { coordinatorFault } from './faults.ts'
 import { holderMargin, holderStates } from './holders.ts'
+import { admitInstance } from './join.ts'
 import { reasonTexts } from './life.ts'
 import { mount, type ServerDeps } from './mount.ts'
 import { NodeCounter } from './node-counts.ts'
@@ -42,6 +43,9 @@ export function mountStatus(app: OpenAPIHono, deps: ServerDeps, ceremonies: Cere
     })
     return { cluster }
   })
+  mount(app, deps, statusRoutes.join, async ({ body }) => ({
+    sealed: await admitInstance(coordinator, body),
+  }))
 }
 
 /** In recovery, the token of the console gives the old state up; it must also be said in words. */

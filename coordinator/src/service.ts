@@ -50,7 +50,7 @@ export async function runService(
   const { store, host, port, instance, clock = systemClock, onResume } = options
   const directory = resolve(options.directory) // the host key's pin holds a path that stays
   await ensureDirectory(directory)
-  const pins = createPins({ extra: [filePin()] })
+  const pins = createPins({ extra: [filePin(directory)] })
   await using coordinator = await Coordinator.start({ directory, store, pins })
   const deps: CeremonyDeps = {
     store: coordinator.store,

@@ -121,6 +121,22 @@ export const statusRoutes = {
     }),
     output: z.object({ cluster: idSchema }),
   }),
+  join: route({
+    id: 'joinCluster',
+    method: 'post',
+    path: '/v1/instances',
+    summary: 'What another instance needs, for the one-time token from a running one',
+    access: 'proof',
+    states: ['ready', 'running'],
+    body: z.strictObject({
+      token: z.string().max(100),
+      /** The new instance's name, for the audit log. */
+      name: nameSchema,
+      /** P-256; what it gets is sealed to it. */
+      key: publicKeySchema,
+    }),
+    output: z.object({ sealed: sealedSchema }),
+  }),
 }
 
 const answerSchema = z.strictObject({
