@@ -1,6 +1,6 @@
 import { type Clock, ensureDirectory, messageOf, systemClock } from '@holdfast/base'
 import type { SessionState } from '@holdfast/link'
-import type { AgentFrame, NodeReport } from '@holdfast/protocol/frames'
+import type { AgentFrame, Enrolment, NodeReport } from '@holdfast/protocol/frames'
 import { createPins, type Pins } from '@holdfast/seal'
 import { handlersOf } from './command-table.ts'
 import { Commands } from './commands.ts'
@@ -12,8 +12,10 @@ import type { LifeState } from './life-state.ts'
 import { LockedApi } from './locked-api.ts'
 import { Membership, wardIdentityOf } from './membership.ts'
 import { type NodeDirectory, openNodeDirectory } from './node-directory.ts'
+import type { NetworkStatus, NodeNetworkOptions } from './node-network.ts'
 import { NodeVault } from './node-vault.ts'
 import { NodeWorks, type WorksOptions } from './node-works.ts'
+import type { WardIdentity } from './peer-client.ts'
 import { peerPin } from './peer-pin.ts'
 import { reportOf } from './report.ts'
 import { probeGuardians } from './share-health.ts'
@@ -34,6 +36,8 @@ export interface AgentOptions {
   enrolmentPort: number
   peerPort: number
   wireguardPort: number
+  /** The network interface of this node's tunnel; without it there is none. */
+  tunnel?: NonNullable<NodeNetworkOptions['tunnel']>
   onEvent?: (event: AgentEvent) => void
   clock?: Clock
   backoff?: { base: number; most: number }
@@ -158,6 +162,7 @@ class RunningAgent implements Agent {
     return new NodeWorks({
       options: works,
       directory: this.#directory.path,
+      keys: this.#directory.keys,
       runtimeDirectory,
       systemd,
       state: () => this.state,
@@ -168,7 +173,6 @@ class RunningAgent implements Agent {
       },
       onChange: () => void this.#tellPhase(),
       onIncident: (code, text) => this.#incident(code, text),
-      onFailure: (text) => this.#event({ kind: 'waiting', text }),
       clock: this.#clock,
     })
   }
@@ -222,11 +226,18 @@ class RunningAgent implements Agent {
       state: this.state,
       vault: this.#vault,
       works: this.#works.report(),
+      network: await this.#network(),
+      keys: 'file',
       generation: membership?.generation ?? 0,
       wards: (await membership?.wards.wards())?.length ?? 0,
       incidents: this.#incidents,
       uptimeSeconds: Math.floor((performance.now() - this.#startedAt) / 1000),
     })
+  }
+
+  async #network(): Promise<NetworkStatus> {
+    const none = { network: 'mutual-tls', networkReason: "this node is nobody's yet" } as const
+    return (await this.#member?.network.status()) ?? none
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -258,6 +269,7 @@ class RunningAgent implements Agent {
 
   /** The coordinator hears of every change, as long as there is a session; the next hello has it too. */
   async #tellPhase(): Promise<void> {
+    if (this.#forgotten) return
     try {
       const membership = await this.#membership
       await membership?.send({ kind: 'report', report: await this.report() })
@@ -268,8 +280,13 @@ class RunningAgent implements Agent {
 
   #pins(): Pins {
     const { enrolment } = this.state
-    const ward = enrolment && wardIdentityOf(this.#directory.keys, enrolment)
+    const ward = enrolment && this.#ward(enrolment)
     return createPins({ extra: [peerPin(ward), temporaryPin(this.#options.runtimeDirectory)] })
+  }
+
+  #ward(enrolment: Enrolment): WardIdentity {
+    const tunnelTo = (guardian: string) => this.#member?.network.urlOf(guardian)
+    return wardIdentityOf(this.#directory.keys, enrolment, tunnelTo)
   }
 
   /** Every way in, and every guardian's share by a probe that releases nothing. */
@@ -277,7 +294,7 @@ class RunningAgent implements Agent {
     const { set, enrolment } = this.state
     const found = await this.#vault.rehearse()
     if (set === undefined || enrolment === undefined) return found
-    const ward = wardIdentityOf(this.#directory.keys, enrolment)
+    const ward = this.#ward(enrolment)
     return { ...found, guardians: await probeGuardians(ward, set) }
   }
 
@@ -302,18 +319,21 @@ class RunningAgent implements Agent {
   /** The identity has gone; whoever started this process starts a new machine next. */
   #onForgotten(): void {
     this.#forgotten = true
+    this.#stop.abort() // sessions and servers would write beside what has been destroyed
     this.#event({ kind: 'forgotten' })
   }
 
   #joinIfEnrolled({ enrolment }: LifeState): void {
     if (enrolment === undefined || this.#membership !== undefined) return
-    const { host, peerPort } = this.#options
+    const { host, peerPort, wireguardPort, tunnel } = this.#options
     this.#membership = Membership.start({
       directory: this.#directory.path,
       keys: this.#directory.keys,
       enrolment,
       ...(host === undefined ? {} : { host }),
       peerPort,
+      wireguardPort,
+      tunnel,
       clock: this.#clock,
       commands: this.#commands,
       lockedApi: new LockedApi({
@@ -321,7 +341,7 @@ class RunningAgent implements Agent {
         exchange: publicPem(this.#directory.keys.exchange),
         state: () => this.state,
         progress: this.#progress,
-        network: () => 'mutual-tls',
+        network: async () => (await this.#network()).network,
         keys: 'file',
         recovery: () => this.#vault.recoveryWays(),
         push: (sealed) => this.#desk.push(sealed),
@@ -331,6 +351,7 @@ class RunningAgent implements Agent {
       report: () => this.report(),
       tell: (event) => this.#runner.tell(event),
       onSession: ({ kind }) => this.#event({ kind: 'session', state: kind }),
+      onNetwork: () => void this.#tellPhase(),
       onIncident: (code, text) => this.#incident(code, text),
       signal: this.#signal,
     })

@@ -20,6 +20,8 @@ export interface GuardianServerOptions {
   guardian: Guardian
   /** What strangers may see and do too. */
   lockedApi?: LockedApi
+  /** The outside address of a caller in the tunnel; any other as it is. */
+  outside?: (source: string) => Promise<string>
   own: OwnCertificate
   /** PEM certificate of the fleet's authority. */
   authority: string
@@ -115,7 +117,7 @@ async function respond(
 }
 
 async function answer(
-  { guardian, lockedApi }: GuardianServerOptions,
+  { guardian, lockedApi, outside }: GuardianServerOptions,
   request: IncomingMessage,
 ): Promise<unknown> {
   const url = request.url ?? ''
@@ -123,7 +125,8 @@ async function answer(
     return await lockedApi.state(sourceOf(request))
   if (lockedApi !== undefined && request.method === 'POST' && url === unlockPath)
     return await lockedApi.unlock(sourceOf(request), await jsonOf(request, pushLimit))
-  const caller = callerOf(request)
+  const shown = callerOf(request)
+  const caller = { ...shown, source: (await outside?.(shown.source)) ?? shown.source }
   if (request.method === 'GET' && url === '/peer/nonce') return { nonce: guardian.nonce(caller) }
   const [, action, kid] = /^\/peer\/(rec|probe)\/([\w-]{43})$/.exec(url) ?? []
   if (request.method !== 'POST' || kid === undefined)

@@ -90,7 +90,7 @@ export class LifeEffects {
         await vault.end(effect.level, effect.command)
         return { kind: 'erased' }
       case 'forget':
-        return await this.#forget()
+        return await this.#forget(signal)
       case 'report':
         return await this.#report(effect, signal)
       default:
@@ -150,9 +150,14 @@ export class LifeEffects {
       return { kind: 'reported' }
     }
     // Who keeps the coordinator away must not keep the identity alive: the receipt lies on the disk.
-    const late = this.#deps.clock.sleep(receiptPatience, signal)
-    await Promise.race([told, late])
-    told.catch(() => undefined)
+    const enough = new AbortController()
+    const late = this.#deps.clock.sleep(receiptPatience, AbortSignal.any([signal, enough.signal]))
+    try {
+      await Promise.race([told, late])
+    } finally {
+      enough.abort()
+      for (const rest of [told, late]) rest.catch(() => undefined)
+    }
     return { kind: 'reported' }
   }
 
@@ -173,10 +178,15 @@ export class LifeEffects {
     return { kind: 'result', command, ok: true, data: { what, ...signed } }
   }
 
-  async #forget(): Promise<LifeEvent> {
+  /** Never comes back to a process that still has the old identity in its memory. */
+  async #forget(signal: AbortSignal): Promise<LifeEvent> {
     const { directory, onForgotten } = this.#deps
     await forgetNode(directory.path)
     onForgotten()
+    await new Promise<void>((resolve) => {
+      signal.addEventListener('abort', () => resolve(), { once: true })
+      if (signal.aborted) resolve()
+    })
     return { kind: 'forgotten' }
   }
 

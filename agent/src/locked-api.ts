@@ -19,7 +19,7 @@ export interface LockedApiDeps {
   exchange: string
   state: () => LifeState
   progress: UnlockProgress
-  network: () => NetworkKind
+  network: () => Promise<NetworkKind>
   keys: 'tpm' | 'file'
   recovery: () => Promise<LockedState['recovery']>
   push: (sealed: string) => Promise<UnlockAnswer>
@@ -56,7 +56,7 @@ export class LockedApi {
       epoch: set?.epoch ?? 0,
       ...(asking ? { progress: progress.show(set) } : {}),
       needs: needsOf(life, progress),
-      network: network(),
+      network: await network(),
       keys,
       wrongKeys: life.wrongKeys,
       lastErrors: life.lastErrors.toReversed(),

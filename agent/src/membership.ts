@@ -25,6 +25,7 @@ import type { NodeKeys } from './identity.ts'
 import type { LifeEvent } from './life.ts'
 import type { GuardianSet } from './life-state.ts'
 import type { LockedApi } from './locked-api.ts'
+import { NodeNetwork, type NodeNetworkOptions } from './node-network.ts'
 import type { WardIdentity } from './peer-client.ts'
 import { ReleaseLog } from './release-log.ts'
 import type { ReleasePolicy } from './release-rules.ts'
@@ -39,12 +40,15 @@ export interface MembershipDeps {
   enrolment: Enrolment
   host?: string
   peerPort: number
+  wireguardPort: number
+  tunnel: NodeNetworkOptions['tunnel']
   clock: Clock
   commands: Commands
   lockedApi: LockedApi
   report: () => Promise<NodeReport>
   tell: (event: LifeEvent) => Promise<boolean>
   onSession?: (state: SessionState) => void
+  onNetwork: () => void
   onIncident: (code: string, text: string) => void
   signal: AbortSignal
 }
@@ -78,6 +82,7 @@ export function wardKeyBody(
 export class Membership implements AsyncDisposable {
   readonly wards: WardKeys
   readonly documents: Documents
+  readonly network: NodeNetwork
   readonly #deps: MembershipDeps
   readonly #witness: DurableRecord<Witness>
   readonly #stack = new AsyncDisposableStack()
@@ -89,6 +94,17 @@ export class Membership implements AsyncDisposable {
     this.#deps = deps
     this.documents = documents
     this.wards = new WardKeys(deps.directory)
+    this.network = this.#stack.use(
+      NodeNetwork.start({
+        tunnel: deps.tunnel,
+        key: deps.keys.wireguard,
+        port: deps.wireguardPort,
+        address: deps.enrolment.address,
+        onChange: deps.onNetwork,
+        clock: deps.clock,
+        signal: deps.signal,
+      }),
+    )
     this.#witness = new DurableRecord(join(deps.directory, 'witness.json'), (value) =>
       witnessSchema.parse(value),
     )
@@ -152,8 +168,10 @@ export class Membership implements AsyncDisposable {
     const own = { key: keys.identity, certificate: enrolment.certificate }
     const { authority } = enrolment
     const place = { port: peerPort, ...(host === undefined ? {} : { host }) }
+    await this.network.use(this.documents.peers?.peers ?? [])
+    const outside = (source: string) => this.network.outsideOf(source)
     this.#server = this.#stack.use(
-      await openGuardianServer({ guardian, lockedApi, own, authority, ...place }),
+      await openGuardianServer({ guardian, lockedApi, outside, own, authority, ...place }),
     )
     this.#session = this.#stack.use(this.#connect())
   }
@@ -234,7 +252,8 @@ export class Membership implements AsyncDisposable {
   async #act(frame: Instruction): Promise<void> {
     switch (frame.kind) {
       case 'document':
-        await this.documents.take(frame)
+        if (await this.documents.take(frame))
+          await this.network.use(this.documents.peers?.peers ?? [])
         return
       case 'ward':
         return await this.#ward(frame)
@@ -293,8 +312,13 @@ export class Membership implements AsyncDisposable {
 }
 
 /** This node as its guardians know it. */
-export function wardIdentityOf(keys: NodeKeys, enrolment: Enrolment): WardIdentity {
+export function wardIdentityOf(
+  keys: NodeKeys,
+  enrolment: Enrolment,
+  tunnelTo?: WardIdentity['tunnelTo'],
+): WardIdentity {
   return {
+    ...(tunnelTo === undefined ? {} : { tunnelTo }),
     node: keys.node,
     identity: keys.identity,
     own: { key: keys.identity, certificate: enrolment.certificate },

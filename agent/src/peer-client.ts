@@ -1,5 +1,5 @@
 import type { KeyObject } from 'node:crypto'
-import { canonicalJson, type Fault, isFault, parseJson, Secret } from '@holdfast/base'
+import { canonicalJson, type Fault, isFault, parseJson, Secret, systemClock } from '@holdfast/base'
 import {
   curveOf,
   type EcPublicJwk,
@@ -34,6 +34,8 @@ export interface WardIdentity {
   own: OwnCertificate
   /** PEM certificate of the fleet's authority. */
   authority: string
+  /** Where a guardian is in the tunnel, while there is one. */
+  tunnelTo?: (guardian: string) => string | undefined
 }
 
 /** One guardian's part in one epoch. */
@@ -100,7 +102,8 @@ async function ask(
   const { guardian, epoch, key } = place
   const tls = pinnedTls(guardian, { own: ward.own, authority: ward.authority })
   try {
-    const { address, nonce } = await firstNonce(place, tls, signal)
+    const inside = ward.tunnelTo?.(guardian)
+    const { address, nonce } = await firstNonce(place, inside, tls, signal)
     const kid = thumbprint(key)
     const { kty, crv, x, y } = point
     const request = { ward: ward.node, epoch, nonce, point: { kty, crv, x, y } }
@@ -119,22 +122,36 @@ async function ask(
   }
 }
 
-/** A nonce from whichever address answers first; the others are given up. */
+/** How long the tunnel is given before the other addresses are tried too, in milliseconds. */
+const headStart = 1_500
+
+/**
+ * A nonce from whichever address answers first; the others are given up. The tunnel begins, and the
+ * addresses outside of it follow as soon as it fails, or when it takes long.
+ */
 async function firstNonce(
   place: PeerPlace,
+  inside: string | undefined,
   tls: ReturnType<typeof pinnedTls>,
   signal: AbortSignal,
 ): Promise<{ address: string; nonce: string }> {
   const rest = new AbortController()
   const either = AbortSignal.any([signal, rest.signal])
-  const attempts = place.addresses.map(async (text) => {
+  const attempt = async (text: string) => {
     const address = text.replace(/\/+$/, '')
     const options = { method: 'GET', tls, signal: either, limit: 65_536 } as const
     const reply = await exchange(`${address}/peer/nonce`, options)
     return { address, nonce: read(nonceReplySchema, checked(reply, place), place).nonce }
+  }
+  const first = inside === undefined ? [] : [attempt(inside)]
+  const failed = first.map((one) => one.then(() => systemClock.sleep(headStart, either), ignore))
+  const late = [systemClock.sleep(first.length === 0 ? 0 : headStart, either), ...failed]
+  const others = place.addresses.map(async (text) => {
+    await Promise.race(late)
+    return await attempt(text)
   })
   try {
-    return await Promise.any(attempts)
+    return await Promise.any([...first, ...others])
   } catch (error) {
     signal.throwIfAborted()
     const [first] = error instanceof AggregateError ? error.errors : [error]
@@ -143,6 +160,8 @@ async function firstNonce(
     rest.abort()
   }
 }
+
+const ignore = () => undefined
 
 function checked({ status, body }: Reply, place: PeerPlace): unknown {
   let value: unknown

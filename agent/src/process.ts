@@ -13,22 +13,28 @@ export interface AgentProcess {
   write: (line: string) => void
 }
 
-/** Runs the agent until the signal. */
+/** Runs the agent until the signal; after panic 2 or 3 it goes on as the new machine that it is then. */
 export async function runAgent(
   options: Omit<AgentOptions, 'onEvent'>,
   { console: terminal, onReady, write }: AgentProcess,
   signal: AbortSignal,
 ): Promise<void> {
+  let forgotten = new AbortController()
   const onEvent = (event: AgentEvent) => {
+    if (event.kind === 'forgotten') forgotten.abort()
     if (event.kind === 'code' && terminal !== undefined) showCode(event.code, terminal, write)
     else write(`${JSON.stringify(event)}\n`)
   }
-  await using agent = await startAgent({ ...options, onEvent }, signal)
-  await onReady({ ready: true, node: agent.node, pid: process.pid })
-  await new Promise<void>((resolve) => {
-    signal.addEventListener('abort', () => resolve(), { once: true })
-    if (signal.aborted) resolve()
-  })
+  for (let first = true; !signal.aborted; first = false) {
+    forgotten = new AbortController()
+    await using agent = await startAgent({ ...options, onEvent }, signal)
+    if (first) await onReady({ ready: true, node: agent.node, pid: process.pid })
+    const over = AbortSignal.any([signal, forgotten.signal])
+    await new Promise<void>((resolve) => {
+      over.addEventListener('abort', () => resolve(), { once: true })
+      if (over.aborted) resolve()
+    })
+  }
 }
 
 function showCode(code: string, terminal: string, write: (line: string) => void): void {

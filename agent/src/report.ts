@@ -2,6 +2,7 @@ import { isFault } from '@holdfast/base'
 import type { NodeReport } from '@holdfast/protocol/frames'
 import { type ListedSlot, vaultFault } from '@holdfast/vault'
 import type { LifeState } from './life-state.ts'
+import type { NetworkStatus } from './node-network.ts'
 import type { NodeVault } from './node-vault.ts'
 
 // What a node says about itself: to the coordinator with every change, and to whoever asks for its
@@ -12,6 +13,8 @@ export interface ReportFacts {
   vault: NodeVault
   /** Of services and their health. */
   works: Pick<NodeReport, 'services' | 'health'>
+  network: NetworkStatus
+  keys: NonNullable<NodeReport['keys']>
   /** Highest coordinator generation seen. */
   generation: number
   wards: number
@@ -34,7 +37,9 @@ export async function reportOf(facts: ReportFacts): Promise<NodeReport> {
     wards: facts.wards,
     ways: slots.map(wayOf),
     mapped: hasVault && (await vault.isMapped()),
-    network: 'mutual-tls',
+    ...facts.network,
+    keys: facts.keys,
+    ...(state.held === undefined ? {} : { held: state.held }),
     ...facts.works,
     incidents: facts.incidents.slice(-32).map((text) => text.slice(0, 300)),
     lastErrors: state.lastErrors.toReversed(),

@@ -23,6 +23,8 @@ export interface TunnelOptions {
 
 export interface TunnelPeerStatus {
   publicKey: string
+  /** Where its last packet came from, `host:port`; undefined when none has come. */
+  endpoint?: string
   /** Milliseconds since 1970 of the last handshake; undefined when there was none. */
   handshakeAt?: number
   receivedBytes: number
@@ -91,7 +93,8 @@ async function raise(
         throw failed(name, cause)
       })
     },
-    status: async () => parseStatus(await shown(options, 'latest-handshakes', 'transfer')),
+    status: async () =>
+      parseStatus(await shown(options, 'latest-handshakes', 'transfer', 'endpoints')),
     [Symbol.asyncDispose]: remove,
   }
 }
@@ -127,8 +130,9 @@ async function shown(
   return texts
 }
 
-/** Reads `wg show NAME latest-handshakes` and `… transfer`: tab-separated, one peer a line. */
-function parseStatus([handshakes = '', transfers = '']: readonly string[]): TunnelPeerStatus[] {
+/** Reads `wg show NAME latest-handshakes`, `… transfer`, `… endpoints`: tab-separated, one peer a line. */
+function parseStatus(texts: readonly string[]): TunnelPeerStatus[] {
+  const [handshakes = '', transfers = '', endpoints = ''] = texts
   const rows = (text: string) =>
     text
       .trim()
@@ -136,10 +140,13 @@ function parseStatus([handshakes = '', transfers = '']: readonly string[]): Tunn
       .filter((line) => line !== '')
       .map((line) => line.split('\t'))
   const at = new Map(rows(handshakes).map(([key = '', seconds]) => [key, Number(seconds)]))
+  const from = new Map(rows(endpoints).map(([key = '', endpoint = '(none)']) => [key, endpoint]))
   return rows(transfers).map(([publicKey = '', received, sent]) => {
     const seconds = at.get(publicKey) ?? 0
+    const endpoint = from.get(publicKey) ?? '(none)'
     return {
       publicKey,
+      ...(endpoint === '(none)' ? {} : { endpoint }),
       receivedBytes: Number(received),
       sentBytes: Number(sent),
       ...(seconds === 0 ? {} : { handshakeAt: seconds * 1000 }),

@@ -1,0 +1,174 @@
+import type { KeyObject } from 'node:crypto'
+import { isIPv4 } from 'node:net'
+import { type Clock, messageOf } from '@holdfast/base'
+import {
+  type NetworkKind,
+  peersOf,
+  startTunnel,
+  type Tunnel,
+  type TunnelOptions,
+  type TunnelPeerStatus,
+} from '@holdfast/link'
+import type { Peer } from '@holdfast/protocol/documents'
+
+// This node's tunnel: an interface of its own whose peers are exactly those of the coordinator's signed
+// list. It is a second way beside the peer endpoint's own address, never the only one: where it cannot
+// be made, or nobody answers through it, nodes talk by mutual TLS outside of it, and every status says
+// so with the reason. The interface goes with the process.
+
+export interface NodeNetworkOptions {
+  /** Undefined when this node is to have no tunnel. */
+  tunnel: Pick<TunnelOptions, 'name' | 'namespace' | 'kinds'> | undefined
+  /** X25519. */
+  key: KeyObject
+  /** UDP. */
+  port: number
+  /** Own address with the pool's prefix length. */
+  address: string
+  onChange: () => void
+  clock: Clock
+  signal: AbortSignal
+}
+
+/** What is really in use. */
+export interface NetworkStatus {
+  network: NetworkKind
+  networkReason?: string
+}
+
+/** Handshakes are made anew every two minutes while packets flow; keepalives make them flow. */
+const fresh = 180_000
+const longestWait = 60_000
+
+export class NodeNetwork implements AsyncDisposable {
+  readonly #options: NodeNetworkOptions
+  readonly #stop = new AbortController()
+  readonly #signal: AbortSignal
+  #running: Promise<void> = Promise.resolve()
+  #tunnel: Tunnel | undefined
+  #reason = 'the tunnel is being made'
+  #peers: readonly Peer[] = []
+  #applying: Promise<void> = Promise.resolve()
+
+  private constructor(options: NodeNetworkOptions) {
+    this.#options = options
+    this.#signal = AbortSignal.any([options.signal, this.#stop.signal])
+  }
+
+  static start(options: NodeNetworkOptions): NodeNetwork {
+    const network = new NodeNetwork(options)
+    if (options.tunnel === undefined) network.#reason = 'this node was started without a tunnel'
+    else network.#running = network.#run(options.tunnel)
+    return network
+  }
+
+  /** Makes the peers exactly these; resolves when they are. Failures are in the status. */
+  async use(peers: readonly Peer[]): Promise<void> {
+    this.#peers = peers
+    this.#applying = this.#applying.then(() => this.#apply())
+    await this.#applying
+  }
+
+  /** Where a node's peer endpoint is in the tunnel; undefined while there is none. */
+  urlOf(node: string): string | undefined {
+    const peer = this.#peers.find((each) => each.node === node)
+    if (this.#tunnel === undefined || peer === undefined || peer.wireguard === '') return undefined
+    const port = URL.parse(peer.urls[0] ?? '')?.port ?? ''
+    return `https://${peer.address}:${port === '' ? 9998 : port}`
+  }
+
+  /**
+   * The outside address of whoever speaks from this address in the tunnel; the address itself when it
+   * is none of a peer. Rules about sources are about where packets really come from.
+   */
+  async outsideOf(source: string): Promise<string> {
+    const peer = this.#peers.find(({ address }) => address === source)
+    if (peer === undefined) return source
+    const status = (await this.#status()).find(({ publicKey }) => publicKey === peer.wireguard)
+    return hostOf(status?.endpoint) ?? source
+  }
+
+  async status(): Promise<NetworkStatus> {
+    const tunnel = this.#tunnel
+    const because = (networkReason: string) =>
+      ({ network: 'mutual-tls', networkReason: networkReason.slice(0, 500) }) as const
+    if (tunnel === undefined) return because(this.#reason)
+    if (this.#reason !== '') return because(this.#reason)
+    const now = this.#options.clock.now()
+    const answering = (await this.#status()).some(
+      ({ handshakeAt }) => handshakeAt !== undefined && now - handshakeAt < fresh,
+    )
+    if (answering) return { network: tunnel.kind }
+    return because(`${tunnel.kind} runs, and nobody answers through it`)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort()
+    await this.#running
+  }
+
+  async #status(): Promise<TunnelPeerStatus[]> {
+    return (await this.#tunnel?.status().catch(() => [])) ?? []
+  }
+
+  async #run(tunnel: NonNullable<NodeNetworkOptions['tunnel']>): Promise<void> {
+    const { clock, address } = this.#options
+    for (let failures = 0; !this.#signal.aborted; failures += 1) {
+      try {
+        const started = await startTunnel({ ...tunnel, address })
+        if (!('apply' in started)) {
+          this.#say(`no tunnel can be made: ${started.reasons.join('; ')}`)
+          return
+        }
+        await this.#serve(started)
+        failures = 0
+      } catch (error) {
+        this.#say(messageOf(error))
+      }
+      const wait = Math.min(longestWait, 1_000 * 2 ** Math.min(failures, 10))
+      await clock.sleep(wait, this.#signal).catch(() => undefined) // stopping
+    }
+  }
+
+  /** One tunnel, until it is lost or the node stops. */
+  async #serve(tunnel: Tunnel): Promise<void> {
+    await using _ = tunnel
+    this.#tunnel = tunnel
+    try {
+      await this.use(this.#peers)
+      const stopped = new Promise<undefined>((resolve) => {
+        this.#signal.addEventListener('abort', () => resolve(undefined), { once: true })
+        if (this.#signal.aborted) resolve(undefined)
+      })
+      const lost = await Promise.race([tunnel.lost, stopped])
+      if (lost !== undefined) this.#say(lost)
+    } finally {
+      this.#tunnel = undefined
+    }
+  }
+
+  async #apply(): Promise<void> {
+    const { key, port } = this.#options
+    const tunnel = this.#tunnel
+    if (tunnel === undefined) return
+    try {
+      await tunnel.apply({ key, port, peers: peersOf(this.#peers) })
+      this.#say('')
+    } catch (error) {
+      this.#say(messageOf(error))
+    }
+  }
+
+  #say(reason: string): void {
+    if (this.#reason === reason) return
+    this.#reason = reason
+    this.#options.onChange()
+  }
+}
+
+/** The address of `host:port` or `[host]:port`. */
+function hostOf(endpoint: string | undefined): string | undefined {
+  const [, six, four] = /^(?:\[([^\]]+)\]|([^:]+)):\d+$/.exec(endpoint ?? '') ?? []
+  if (four !== undefined) return isIPv4(four) ? four : undefined
+  return six?.replace(/^::ffff:(?=\d+\.)/, '')
+}
