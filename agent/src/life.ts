@@ -92,7 +92,9 @@ export function due(state: LifeState): LifeEffect | undefined {
   const { phase, task } = state
   if (phase === 'factory') return { kind: 'open_port' }
   if (isEnd(task)) return dueOfEnd(task)
-  if (task?.kind === 'enrol') return dueOfEnrolment(state, task)
+  // A vault that is enrolled and shut is opened first: a coordinator that is away must not keep it shut.
+  const opensFirst = phase === 'locked' && task?.kind === 'enrol' && task.step === 'report'
+  if (task?.kind === 'enrol' && !opensFirst) return dueOfEnrolment(state, task)
   if (phase === 'locked') return state.held === undefined ? { kind: 'unlock' } : undefined
   if (task?.kind === 'reshare') return dueOfReshare(state, task)
   return undefined

@@ -8,6 +8,7 @@ import {
   type Witness,
 } from '@holdfast/link'
 import { recordAlone } from './audit.ts'
+import { openCommands } from './commands.ts'
 import type { Coordinator } from './coordinator.ts'
 
 // Whether an agent comes in. Its key was proven by TLS; what counts here is its record: without one a
@@ -36,7 +37,7 @@ export class Admission {
       .where('node', '=', node)
       .executeTakeFirst()
     if (row === undefined) throw new SessionRefused(4404, 'no record of this node')
-    if (row.phase === 'left' || row.phase === 'wiped')
+    if ((row.phase === 'left' || row.phase === 'wiped') && !(await this.#owesResult(node)))
       throw new SessionRefused(4410, `this node is ${row.phase}`)
     await this.#checkWitness(node, hello)
     return {
@@ -46,6 +47,15 @@ export class Admission {
       time: this.#clock.now(),
       heartbeatSeconds: this.#heartbeatSeconds,
     }
+  }
+
+  /**
+   * Its report may have come when its receipt had not: the line was lost in between, and the receipt is
+   * what people wait for.
+   */
+  async #owesResult(node: string): Promise<boolean> {
+    const { store } = this.#coordinator
+    return (await openCommands(store.read, this.#clock.now(), [node])).length > 0
   }
 
   /** The state's generation with its proof, signed once per generation. */
