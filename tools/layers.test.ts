@@ -53,8 +53,10 @@ const reasons: Readonly<Record<string, string>> = {
 const testSupport = [
   'agent/src/agent-lab.ts',
   'agent/src/boot-state-child.ts',
+  'agent/src/first-boot-child.ts',
   'agent/src/kill-at-effect.ts',
   'agent/src/peer-fleet.ts',
+  'cli/src/doctor-fixture.ts',
   'cli/src/stage-coordinator.ts',
   'cli/src/stage-fleet.ts',
   'cli/src/stage.ts',

@@ -7,6 +7,7 @@ export const agentFault = faults({
   'agent.command_unknown': 'usage',
   'agent.document_foreign': 'integrity',
   'agent.enrolment_refused': 'refused',
+  'agent.first_boot_unverified': 'internal',
   'agent.guardian_frozen': 'refused',
   'agent.guardian_held': 'unavailable',
   'agent.guardian_key_invalid': 'integrity',

@@ -1,10 +1,15 @@
-import type { Clock } from '@holdfast/base'
+import { type Clock, messageOf } from '@holdfast/base'
 import type { ServiceStatus } from '@holdfast/protocol/commands'
 import type { PolicyDocument } from '@holdfast/protocol/documents'
 import type { NodeReport } from '@holdfast/protocol/frames'
 import type { CommandHandlers } from './command-handler.ts'
+import { firstBootHandler } from './commands-first-boot.ts'
 import { logsHandler, restartHandler, servicesHandler } from './commands-services.ts'
 import { agentFault } from './faults.ts'
+import { firstBoot } from './first-boot.ts'
+import { NodeFirstBoot } from './first-boot-steps.ts'
+import { HealthChecks } from './health-checks.ts'
+import type { NodeKeys } from './identity.ts'
 import type { LifeState } from './life-state.ts'
 import { journal, type LogSource, OwnLog } from './logs.ts'
 import type { VaultUsers } from './node-vault.ts'
@@ -24,11 +29,14 @@ export interface WorksOptions {
   rebootCommand?: string
   /** A file that has another text after every boot. Default the kernel's. */
   bootIdPath?: string
+  /** TPM2TOOLS_TCTI of the TPM that this machine is bound to; default the kernel's. */
+  tcti?: string
 }
 
 export interface WorksDeps {
   options: WorksOptions
   directory: string
+  keys: NodeKeys
   runtimeDirectory: string
   systemd: Systemd | undefined
   state: () => LifeState
@@ -38,19 +46,26 @@ export interface WorksDeps {
   /** Something has changed that the next report shows. */
   onChange: () => void
   onIncident: (code: string, text: string) => void
-  onFailure: (text: string) => void
   clock: Clock
 }
+
+/** Milliseconds between two runs of the health checks. */
+const healthInterval = 15_000
 
 export class NodeWorks implements VaultUsers, AsyncDisposable {
   readonly services: Services
   readonly #deps: WorksDeps
+  readonly #health: HealthChecks
+  readonly #firstBoot: NodeFirstBoot
+  readonly #failures = new Map<string, string>()
+  /** What the first boot was last made for. */
+  #settled = ''
   readonly #ownLog: OwnLog
   readonly #stop = new AbortController()
   #watching: Promise<void> = Promise.resolve()
 
   constructor(deps: WorksDeps) {
-    const { options, directory, runtimeDirectory, systemd, clock, onFailure } = deps
+    const { options, directory, runtimeDirectory, systemd, clock, keys } = deps
     this.#deps = deps
     this.#ownLog = new OwnLog(() => clock.now())
     const mountPath = options.mountPath ?? '/var/lib/holdfast-vault'
@@ -60,16 +75,34 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
       why: () => whyNotMapped(deps.state()),
       definitions: () => deps.policy()?.services ?? {},
       hidden: [directory, runtimeDirectory, mountPath],
+      credentials: () => this.#firstBoot.credentials(mountPath, this.#serviceNames()),
       onChange: (services) => this.#servicesChanged(services),
-      onFailure,
+      onLook: (vault) => this.#look(vault),
+      onFailure: (text) => this.#failed('services.failed', text),
       clock,
+    })
+    this.#health = new HealthChecks({
+      systemd,
+      definitions: () => deps.policy()?.healthChecks ?? {},
+      onChange: deps.onChange,
+      onIncident: deps.onIncident,
+      clock,
+    })
+    this.#firstBoot = new NodeFirstBoot({
+      directory,
+      keys,
+      clock,
+      ...(options.tcti === undefined ? {} : { tcti: options.tcti }),
+      onTouch: (touch, path) => deps.onIncident(`canary.${touch}`, `${path} was ${touch}`),
     })
   }
 
   /** Begins to look after things; `device` is the vault when it has stayed open. */
   start(device: string | undefined): void {
-    this.afterOpen(device)
-    this.#watching = this.services.watch(this.#stop.signal)
+    const { signal } = this.#stop
+    if (device !== undefined) this.afterOpen(device)
+    const all = [this.services.watch(signal), this.#watchHealth(signal), this.#checkMachine()]
+    this.#watching = Promise.all(all).then(() => undefined)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -78,10 +111,12 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
   }
 
   async beforeClose(): Promise<void> {
+    this.#health.opened(false)
     await this.services.beforeClose()
   }
 
   afterOpen(device: string | undefined): void {
+    this.#health.opened(true)
     this.services.afterOpen(device)
   }
 
@@ -91,9 +126,13 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
   }
 
   /** What the report says of all this. */
-  report(): Pick<NodeReport, 'services'> {
+  report(): Pick<NodeReport, 'services' | 'health'> {
     const states = this.services.states.map(({ name, state }) => [name, state] as const)
-    return { services: Object.fromEntries(states) }
+    const health = [...this.#health.found].map(([name, { state }]) => [name, state] as const)
+    return {
+      services: Object.fromEntries(states),
+      ...(health.length === 0 ? {} : { health: Object.fromEntries(health) }),
+    }
   }
 
   handlers(): CommandHandlers {
@@ -105,6 +144,11 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
     return {
       services: servicesHandler(this.services),
       restart: restartHandler(this.services),
+      'first-boot': firstBootHandler((order) =>
+        this.services.exclusively((vault) =>
+          firstBoot(directory, this.#firstBoot.steps(vault, this.#serviceNames()), order),
+        ),
+      ),
       logs: logsHandler(this.#logSource()),
       reboot: rebootHandler({
         directory,
@@ -124,6 +168,52 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
         throw agentFault('agent.service_unknown', `the manifest names no service ${service}`)
       return unitName(service)
     })
+  }
+
+  /** Whoever touched a canary is told first; then what a first boot makes is made. */
+  async #look(vault: string | undefined): Promise<void> {
+    const { state, directory } = this.#deps
+    const { phase, task } = state()
+    if (phase !== 'open' || task !== undefined) return
+    await this.#firstBoot.canaries.look(vault)
+    const services = this.#serviceNames()
+    const settled = [vault ?? '', ...services].join('\n')
+    if (settled === this.#settled) return
+    try {
+      await firstBoot(directory, this.#firstBoot.steps(vault, services), { renew: [] })
+      this.#settled = settled
+    } catch (error) {
+      // Tried again at the next look; services run meanwhile, as far as they can without a token.
+      this.#failed('first_boot.failed', messageOf(error))
+    }
+  }
+
+  async #watchHealth(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#health.look(signal).catch((error: unknown) => {
+        this.#failed('health.failed', messageOf(error))
+      })
+      await this.#deps.clock.sleep(healthInterval, signal).catch(() => undefined)
+    }
+  }
+
+  /** A disk that has come to another machine is an incident; it may have been copied. */
+  async #checkMachine(): Promise<void> {
+    const same = await this.#firstBoot.sameMachine()
+    if (same !== false) return
+    const text = "this node's disk is not in the machine that it was bound to"
+    this.#deps.onIncident('node.machine_changed', text)
+  }
+
+  /** What fails every few seconds in the same way is told once. */
+  #failed(code: string, text: string): void {
+    if (this.#failures.get(code) === text) return
+    this.#failures.set(code, text)
+    this.#deps.onIncident(code, text)
+  }
+
+  #serviceNames(): string[] {
+    return Object.keys(this.#deps.policy()?.services ?? {}).sort()
   }
 
   #servicesChanged(services: readonly ServiceStatus[]): void {

@@ -26,8 +26,8 @@ export interface ServicesDeps {
   /** A state has changed. */
   onChange: (services: readonly ServiceStatus[]) => void
   onFailure: (text: string) => void
-  /** The vault is mounted; before services start, and again at every look. */
-  onMounted?: () => Promise<void>
+  /** At every look, before services start: the vault's mount point, if it is mounted. */
+  onLook?: (vault: string | undefined) => Promise<void>
   clock: Clock
   /** Milliseconds between two looks. Default 5000. */
   interval?: number
@@ -69,6 +69,15 @@ export class Services {
       await this.#apply()
       await this.#look()
     })
+  }
+
+  /** Does something while neither services nor the mount change; `vault` as in `onLook`. */
+  async exclusively<T>(act: (vault: string | undefined) => Promise<T>): Promise<T> {
+    const mounted = async () =>
+      await act((await this.#deps.mount.isMounted()) ? this.#deps.mount.path : undefined)
+    const turn = this.#turn.catch(() => undefined).then(mounted)
+    this.#turn = turn
+    return await turn
   }
 
   /** Stops every service and unmounts the vault, which is about to close. May be done twice. */
@@ -127,11 +136,10 @@ export class Services {
   }
 
   async #apply(): Promise<void> {
-    const { systemd, mount, onMounted } = this.#deps
-    if (this.#device === undefined) return
-    if (!(await mount.isMounted())) await mount.mount(this.#device)
-    await onMounted?.()
-    if (systemd === undefined) return
+    const { systemd, mount, onLook } = this.#deps
+    if (this.#device !== undefined && !(await mount.isMounted())) await mount.mount(this.#device)
+    await onLook?.(this.#device === undefined ? undefined : mount.path)
+    if (systemd === undefined || this.#device === undefined) return
     const wanted = new Map<string, string>()
     for (const { name, service } of this.#parsed()) {
       if (service !== undefined) wanted.set(unitName(name), this.#text(name, service))
