@@ -20,6 +20,8 @@ import {
 } from './enrolments.ts'
 import { reserveAddress } from './leases.ts'
 import { nodeFault } from './nodes-faults.ts'
+import { leastGuardians } from './placement.ts'
+import { rulesOf } from './reshare-views.ts'
 import { isDuplicate, type Store, type Work } from './store.ts'
 
 // Drives one enrolment up to the point where the node has accepted: reserve the invite, read the
@@ -176,10 +178,12 @@ async function countNodes(work: Work): Promise<number> {
 export function genesisOf(
   nodes: number,
   asked: boolean,
-  manifest: Pick<Manifest, 'genesis' | 'holders' | 'vault'>,
+  manifest: Pick<Manifest, 'genesis' | 'guardians' | 'holders' | 'vault'>,
 ): boolean {
   if (manifest.vault.unlock === 'pins') return false
-  if (nodes >= manifest.genesis.peers && !asked) return false
+  // Fewer than this could not guard it, and it would wait for them without ever being a peer itself.
+  const peers = Math.max(manifest.genesis.peers, leastGuardians(rulesOf(manifest)))
+  if (nodes >= peers && !asked) return false
   if (nodes === 0 && !asked) {
     throw nodeFault(
       'enrolment.genesis_needed',

@@ -26,6 +26,8 @@ export class Member extends TestNode {
   readonly orders = new Map<number, string>()
   /** Says nothing to errands while it is set. */
   deaf = false
+  /** Leaves only when it has no wards any more; otherwise it was forced. */
+  handsOver = true
   /** Answers orders like this instead of carrying them out. */
   refusal: { code: string; message: string } | undefined
 
@@ -90,7 +92,7 @@ export class Member extends TestNode {
 
   #leave(id: string): void {
     const wards = [...this.keys.values()].filter((epochs) => epochs.size > 0).length
-    if (wards > 0) {
+    if (wards > 0 && this.handsOver) {
       this.tell({ kind: 'result', command: id, ok: false, code: 'agent.wards_remain' })
       return
     }
@@ -138,6 +140,14 @@ export async function fleetWorld(over: Partial<ManifestInput> = {}, atOnce?: num
     reshares,
     enrol: async (name: string, domain?: string) =>
       stack.use(await enrolMember(here, members, name, domain)),
+    /** Minutes go by, in which everybody who is connected is heard. */
+    pass: async (minutes: number) => {
+      clock.move(minutes * 60_000)
+      const frame = { kind: 'heartbeat', sequence: 1 } as const
+      for (const { session } of members.values())
+        await session?.deliver(frame).catch(() => undefined)
+      await first.agents.writeHeard()
+    },
     /** Rounds until it holds; every one of them leaves everybody openable. */
     until: async (holds: () => boolean | Promise<boolean>, what: string) => {
       for (let round = 0; round < 300; round += 1) {

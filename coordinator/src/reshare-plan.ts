@@ -92,6 +92,8 @@ interface Look extends Survey {
   members: number
   /** Everybody who could be given a share now. */
   able: ReadonlySet<string>
+  /** How many of them are in each failure domain. */
+  domains: ReadonlyMap<string, number>
 }
 
 /** Every ward that has to move, the most urgent first. */
@@ -99,7 +101,7 @@ export function needs(survey: Survey): Need[] {
   const views = [...survey.views.values()]
   const members = views.filter(isMember).length
   const able = new Set(views.filter((view) => mayGuard(view) && answers(view)).map(idOf))
-  const look: Look = { ...survey, members, able }
+  const look: Look = { ...survey, members, able, domains: domainsOf([...able], survey.views) }
   const found: Need[] = []
   for (const ward of views) {
     const cause = needOf(ward, look)
@@ -155,6 +157,7 @@ function quietCauseOf(ward: NodeView, lost: readonly string[], look: Look): Caus
   const { length } = ward.guardians
   if (ward.threshold !== rules.threshold || length > rules.count) return 'rules'
   if (length < rules.count && othersFor(ward, look) > length) return 'join'
+  if (isCrowded(ward, look)) return 'join'
   const { doneAt = 0 } = history(ward.node)
   return lost.length === 0 && now - doneAt >= rules.refresh ? 'schedule' : undefined
 }
@@ -175,6 +178,24 @@ function improves(ward: NodeView, lost: readonly string[], look: Look): boolean 
   if (others < leastGuardians(rules)) return false
   if (lost.some((id) => views.get(id)?.frozen === true)) return true
   return others > liveGuardians(ward, views).length
+}
+
+/** True when its guardians could be spread over more failure domains. */
+function isCrowded(ward: NodeView, { views, domains, able, rules }: Look): boolean {
+  const own = ward.domain ?? ''
+  const alone = able.has(ward.node) && domains.get(own) === 1
+  const possible = Math.min(rules.count, domains.size - (alone ? 1 : 0))
+  return domainsOf(ward.guardians, views).size < possible
+}
+
+/** How many of these nodes are in each failure domain. */
+function domainsOf(nodes: readonly string[], views: NodeViews): Map<string, number> {
+  const domains = new Map<string, number>()
+  for (const id of nodes) {
+    const domain = views.get(id)?.domain ?? ''
+    domains.set(domain, (domains.get(domain) ?? 0) + 1)
+  }
+  return domains
 }
 
 /** How many could be given a share of this ward now. */
@@ -265,17 +286,22 @@ export function decide(reshare: Reshare, facts: Facts): Decision | undefined {
 }
 
 function decidePlanned(reshare: Reshare, facts: Facts): Decision | undefined {
-  const { ward, rules, free, due, nextEpoch, choose } = facts
+  const { ward, views, rules, free, due, nextEpoch, choose } = facts
   if (ward === undefined || !due) return { to: 'dropped' }
   if (!free) return undefined
   const guardians = choose()
   const least = leastGuardians(rules)
-  if (guardians.length >= least) {
-    const { threshold } = rules
-    return { to: 'preparing', epoch: nextEpoch, threshold, guardians }
-  }
-  const message = `${guardians.length} nodes could guard it now, and ${least} are needed`
-  return reshare.message === message ? undefined : { to: 'planned', message }
+  if (guardians.length < least)
+    return waiting(reshare, `${guardians.length} nodes could guard it now, and ${least} are needed`)
+  // Whoever joins for nothing would join again and again.
+  const wider = domainsOf(guardians, views).size > domainsOf(ward.guardians, views).size
+  if (reshare.cause === 'join' && !wider && guardians.length <= ward.guardians.length)
+    return waiting(reshare, 'those who could guard it better have failed lately')
+  return { to: 'preparing', epoch: nextEpoch, threshold: rules.threshold, guardians }
+}
+
+function waiting({ message: before }: Reshare, message: string): Decision | undefined {
+  return before === message ? undefined : { to: 'planned', message }
 }
 
 function decidePreparing(reshare: Reshare, facts: Facts): Decision | undefined {

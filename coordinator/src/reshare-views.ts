@@ -24,7 +24,10 @@ const failuresKept = 6 * 60 * 60_000
 /** For so long a guardian that a re-share failed for is taken only when there is nobody else. */
 const blameKept = 15 * 60_000
 
-export function rulesOf({ guardians, genesis }: Manifest): ReshareRules {
+export function rulesOf({
+  guardians,
+  genesis,
+}: Pick<Manifest, 'guardians' | 'genesis'>): ReshareRules {
   const { count, margin, refreshDays, lostMinutes } = guardians
   return {
     count,

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { systemClock } from '@holdfast/base'
 
 import { verifyAudit } from './audit.ts'
 
-import { type FleetWorld, fleetWorld, type Member } from './members-fixture.ts'
+import { type FleetWorld, fleetWorld, type Member, requireOpenable } from './members-fixture.ts'
 
+import { freezeNode, removeNode } from './nodes.ts'
 import { listReshares } from './reshare-shown.ts'
 
 // Real sessions, real keys and signatures, and nodes that guard each other in memory.
@@ -41,4 +43,201 @@ test('when enough peers have joined, every genesis node moves to guardians by it
   const names = await actions(here)
   for (const name of ['reshare.begin', 'reshare.order', 'reshare.done'])
     assert.equal(names.filter((each) => each === name).length, 4, name)
+})
+
+test('a node without peers to its name waits for its first guardians before it formats', async () => {
+  await using here = await fleetWorld()
+  await fleetOf(here, 'one', 'two', 'three', 'four')
+  const waiting = await here.enrol('waiting')
+  assert.deepEqual([waiting.enrolment?.genesis, waiting.report.phase], [false, 'enrolling'])
+  await here.until(() => waiting.set !== undefined, 'the first guardians')
+  await here.until(async () => {
+    const row = await here.store.read
+      .selectFrom('enrolments')
+      .select('state')
+      .where('node', '=', waiting.id)
+      .executeTakeFirst()
+    return row?.state === 'enrolled'
+  }, 'it is enrolled')
+})
+
+test('guardians are spread over failure domains, and tunnels are there before the order', async () => {
+  await using here = await fleetWorld()
+  for (const [name, domain] of [
+    ['a1', 'a'],
+    ['a2', 'a'],
+    ['b1', 'b'],
+    ['b2', 'b'],
+    ['c1', 'c'],
+  ] as const)
+    await here.enrol(name, domain)
+  await here.until(() => guarded(here.members.values()), 'everybody is guarded')
+  await here.until(() => idleNow(here), 'it has come to its end')
+  const rows = await here.store.read.selectFrom('nodes').select(['node', 'domain']).execute()
+  const domainOf = new Map(rows.map(({ node, domain }) => [node, domain]))
+  for (const member of here.members.values()) {
+    const domains = new Set(member.set?.guardians.map((id) => domainOf.get(id)))
+    assert.equal(domains.size, domainOf.get(member.id) === 'c' ? 2 : 3)
+    const order = member.got.findLastIndex(({ kind }) => kind === 'reshare')
+    const before = member.got
+      .slice(0, order)
+      .findLast((each) => each.kind === 'document' && each.name === 'peers')
+    assert.ok(before?.kind === 'document')
+    const peers = JSON.parse(before.body).peers.map(({ node }: { node: string }) => node)
+    for (const guardian of member.set?.guardians ?? []) assert.ok(peers.includes(guardian))
+  }
+})
+
+async function guardedFleet(here: FleetWorld, ...names: string[]): Promise<Member[]> {
+  const members = await fleetOf(here, ...names)
+  await here.until(() => guarded(members), 'everybody is guarded')
+  await here.until(() => idleNow(here), 'it has come to its end')
+  return members
+}
+
+const holdsKeysOf = (guardian: Member, ward: Member) => [
+  ...(guardian.keys.get(ward.id)?.keys() ?? []),
+]
+
+test('the wards of a guardian that is silent for long move to others, and it is told when it is back', async () => {
+  await using here = await fleetWorld()
+  const members = await guardedFleet(here, 'one', 'two', 'three', 'four', 'five')
+  const lost = members.find((each) => members.some(({ set }) => set?.guardians.includes(each.id)))
+  assert.ok(lost)
+  const wards = members.filter(({ set }) => set?.guardians.includes(lost.id))
+  await lost.session?.[Symbol.asyncDispose]()
+  for (const minutes of [5, 24]) {
+    await here.pass(minutes)
+    for (let round = 0; round < 3; round += 1) await here.reshares.round()
+    assert.ok(
+      wards.every(({ set }) => set?.epoch === 1),
+      `after ${minutes} minutes`,
+    )
+  }
+  await here.pass(2)
+  await here.until(
+    () => wards.every(({ set }) => set?.guardians.includes(lost.id) === false),
+    'moved',
+  )
+  await here.until(() => idleNow(here), 'it has come to its end')
+  for (const ward of wards) {
+    assert.deepEqual(holdsKeysOf(lost, ward), [1], 'it could not be told')
+    for (const other of members)
+      if (other !== lost) assert.equal(holdsKeysOf(other, ward).includes(1), false)
+  }
+  await lost.again()
+  await here.until(() => wards.every((ward) => holdsKeysOf(lost, ward).length === 0), 'it forgets')
+  await here.until(async () => {
+    const rows = await here.store.read.selectFrom('ward_keys').select('state').execute()
+    return rows.every(({ state }) => state === 'made')
+  }, 'nothing is left to be done')
+})
+
+test('whoever is frozen or removed does not stay a guardian', async () => {
+  await using here = await fleetWorld()
+  const members = await guardedFleet(here, 'one', 'two', 'three', 'four', 'five')
+  const [stolen] = members
+  assert.ok(stolen)
+  await here.store.write((work) => freezeNode(work, here.clock, stolen.id, 'stolen', 'user:ada'))
+  const others = members.slice(1)
+  await here.until(
+    () => others.every(({ set }) => set?.guardians.includes(stolen.id) === false),
+    'nobody has it as a guardian',
+  )
+  assert.equal(stolen.set?.epoch, 1, 'a frozen node does not move')
+  await here.until(() => idleNow(here), 'it has come to its end')
+  await stolen.session?.[Symbol.asyncDispose]()
+  const liveness = { now: here.clock.now(), silence: 0 }
+  await here.store.write((work) => removeNode(work, here.clock, stolen.id, liveness, 'user:ada'))
+  here.members.delete(stolen.id)
+  const guardians = members.filter(({ id }) => stolen.set?.guardians.includes(id))
+  await here.until(
+    () => guardians.every((each) => holdsKeysOf(each, stolen).length === 0),
+    'its guardians destroy its keys',
+  )
+})
+
+test('a guardian that keeps silent is passed over, and what was tried does no harm', async () => {
+  await using here = await fleetWorld()
+  const members = await guardedFleet(here, 'one', 'two', 'three', 'four', 'five')
+  const [deaf] = members
+  assert.ok(deaf)
+  const wards = members.filter(({ set }) => set?.guardians.includes(deaf.id))
+  assert.ok(wards.length > 0)
+  deaf.deaf = true
+  await here.pass(30 * 24 * 60)
+  const moved = () => wards.every(({ set }) => set?.guardians.includes(deaf.id) === false)
+  for (let minute = 0; minute < 10 && !moved(); minute += 1) {
+    for (let round = 0; round < 20; round += 1) {
+      await here.reshares.round()
+      await systemClock.sleep(10)
+      requireOpenable(here.members)
+    }
+    await here.pass(1)
+  }
+  assert.equal(moved(), true)
+  const failed = await here.store.read
+    .selectFrom('reshares')
+    .select(['code', 'blamed'])
+    .where('state', '=', 'failed')
+    .execute()
+  assert.ok(failed.length > 0)
+  for (const { code, blamed } of failed)
+    assert.deepEqual([code, JSON.parse(blamed)], ['reshare.guardian_silent', [deaf.id]])
+  deaf.deaf = false
+  await deaf.again()
+  await here.until(() => deaf.set?.epoch !== 1, 'once it hears, it moves as well')
+})
+
+test('a key that the guardian has not signed is refused and written down', async () => {
+  await using here = await fleetWorld()
+  const members = await fleetOf(here, 'one', 'two', 'three', 'four')
+  const [liar] = members
+  assert.ok(liar)
+  liar.cluster = 'x'.repeat(22)
+  await here.until(async () => (await actions(here)).includes('reshare.key_refused'), 'a refusal')
+  await here.until(async () => (await actions(here)).includes('reshare.fail'), 'its end')
+  const row = await here.store.read
+    .selectFrom('reshares')
+    .select(['code', 'blamed'])
+    .where('state', '=', 'failed')
+    .executeTakeFirst()
+  assert.deepEqual(
+    [row?.code, row?.blamed],
+    ['reshare.guardian_refused', JSON.stringify([liar.id])],
+  )
+})
+
+test('shares are made anew after their time, once', async () => {
+  await using here = await fleetWorld()
+  const members = await guardedFleet(here, 'one', 'two', 'three', 'four')
+  const sets = members.map(({ set }) => set?.guardians)
+  await here.pass(31 * 24 * 60)
+  await here.until(() => members.every(({ set }) => set?.epoch === 2), 'the second epoch')
+  await here.until(() => idleNow(here), 'it has come to its end')
+  assert.deepEqual(
+    members.map(({ set }) => set?.guardians),
+    sets,
+    'the same guardians with new keys',
+  )
+  for (let round = 0; round < 5; round += 1) await here.reshares.round()
+  assert.ok(
+    members.every(({ set }) => set?.epoch === 2),
+    'and that is all',
+  )
+})
+
+test('no more move at once than may, and a ward that is away holds nobody up', async () => {
+  await using here = await fleetWorld({}, 2)
+  const members = await fleetOf(here, 'one', 'two', 'three', 'four', 'five', 'six')
+  const under = async () =>
+    (await listReshares(here.store.read)).filter(
+      ({ state }) => state === 'preparing' || state === 'ordered',
+    ).length
+  let most = 0
+  await here.until(async () => {
+    most = Math.max(most, await under())
+    return guarded(members)
+  }, 'everybody is guarded')
+  assert.equal(most, 2)
 })

@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { getCommand, orderCommand } from './commands.ts'
+import { checkDeparture } from './departures.ts'
+import { currentManifest } from './manifests.ts'
+import { type FleetWorld, fleetWorld, type Member } from './members-fixture.ts'
+import { removeNode } from './nodes.ts'
+import { belowMargin, listReshares } from './reshare-shown.ts'
+import { readViews, rulesOf } from './reshare-views.ts'
+
+// Real sessions and keys; nodes that guard each other in memory.
+
+async function guardedFleet(here: FleetWorld, count: number): Promise<Member[]> {
+  const members: Member[] = []
+  for (let index = 0; index < count; index += 1) members.push(await here.enrol(`node-${index}`))
+  await here.until(
+    async () =>
+      members.every(({ set }) => set !== undefined) &&
+      (await listReshares(here.store.read)).length === 0,
+    'everybody is guarded',
+  )
+  return members
+}
+
+async function order(
+  here: FleetWorld,
+  member: Member,
+  command: 'leave' | 'reboot',
+  given: Record<string, unknown> = {},
+) {
+  const manifest = (await currentManifest(here.coordinator))?.manifest
+  assert.ok(manifest)
+  const { name } = await here.store.read
+    .selectFrom('nodes')
+    .select('name')
+    .where('node', '=', member.id)
+    .executeTakeFirstOrThrow()
+  await here.first.agents.flush()
+  const liveness = { now: here.clock.now(), silence: here.first.agents.silence, pins: false }
+  return await here.store.write((work) =>
+    orderCommand(
+      work,
+      here.clock,
+      member.id,
+      { command, arguments: given, confirmation: name },
+      {
+        twoPersonRule: false,
+        depart: async (transaction, kind, force) =>
+          checkDeparture(await readViews(transaction, liveness), member.id, rulesOf(manifest), {
+            ...{ kind, force },
+          }),
+      },
+      'user:ada',
+    ),
+  )
+}
+
+test('a node that leaves is told only after its wards have moved, and then it is nobody to anybody', async () => {
+  await using here = await fleetWorld()
+  const members = await guardedFleet(here, 5)
+  const leaver = members.find((each) => members.some(({ set }) => set?.guardians.includes(each.id)))
+  assert.ok(leaver)
+  const others = members.filter((each) => each !== leaver)
+  const { id, state } = await order(here, leaver, 'leave')
+  assert.equal(state, 'preparing')
+  const told = () => leaver.got.some(({ kind }) => kind === 'command')
+  await here.until(() => {
+    // As long as anybody still needs it, it does not know.
+    if (others.some(({ set }) => set?.guardians.includes(leaver.id))) assert.equal(told(), false)
+    return told()
+  }, 'it is told')
+  await here.until(async () => (await getCommand(here.store.read, id)).state === 'done', 'left')
+  for (const each of others) assert.equal(each.set?.guardians.includes(leaver.id), false)
+  // What the others had for it is destroyed, so that its record can go.
+  await here.until(
+    () => others.every((each) => (each.keys.get(leaver.id)?.size ?? 0) === 0),
+    'its guardians forget it',
+  )
+  const liveness = { now: here.clock.now(), silence: 0 }
+  await here.store.write((work) => removeNode(work, here.clock, leaver.id, liveness, 'user:ada'))
+})
+
+test('nobody leaves or reboots below threshold plus margin, unless somebody insists and is told whom it strands', async () => {
+  await using here = await fleetWorld()
+  const members = await guardedFleet(here, 4)
+  const [one, two] = members
+  assert.ok(one && two)
+  await assert.rejects(order(here, one, 'leave'), (error: { code?: string; message: string }) => {
+    assert.equal(error.code, 'node.needed')
+    assert.match(error.message, /node-1, node-2, node-3/)
+    return true
+  })
+  await assert.rejects(order(here, one, 'reboot'), { code: 'node.needed' })
+  const rows = await here.store.read.selectFrom('commands').select('id').execute()
+  assert.deepEqual(rows, [], 'what was refused was not written down')
+  const forced = await order(here, one, 'reboot', { force: true })
+  assert.match(forced.progress ?? '', /node-1, node-2, node-3/)
+  const log = await here.store.read
+    .selectFrom('audit')
+    .select('data')
+    .where('action', '=', 'node.reboot_forced')
+    .execute()
+  assert.equal(JSON.parse(log[0]?.data ?? '{}').count, 3)
+})
+
+test('of two reboots that are given at once, the second is refused while the first is under way', async () => {
+  await using here = await fleetWorld({
+    guardians: { count: 4, threshold: 2, margin: 1, lostMinutes: 30 },
+    genesis: { peers: 4 },
+  })
+  const members = await guardedFleet(here, 5)
+  const [one, two] = members
+  assert.ok(one && two)
+  const results = await Promise.allSettled([order(here, one, 'reboot'), order(here, two, 'reboot')])
+  assert.deepEqual(results.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
+})
+
+test('who stands below the margin is known', async () => {
+  await using here = await fleetWorld()
+  const [one, ...others] = await guardedFleet(here, 4)
+  assert.ok(one)
+  const manifest = (await currentManifest(here.coordinator))?.manifest
+  assert.ok(manifest)
+  const below = async () => {
+    const liveness = { now: here.clock.now(), silence: here.first.agents.silence }
+    return (await belowMargin(here.store.read, manifest, liveness)).sort()
+  }
+  assert.deepEqual(await below(), [])
+  await one.session?.[Symbol.asyncDispose]()
+  await here.until(async () => (await below()).length === 3, 'three are below')
+  assert.deepEqual(await below(), others.map(({ id }) => id).sort())
+})
+
+test('a forced leave does not wait for wards that nobody else can guard', async () => {
+  await using here = await fleetWorld()
+  const members = await guardedFleet(here, 4)
+  const [one] = members
+  assert.ok(one)
+  one.handsOver = false
+  const { id } = await order(here, one, 'leave', { force: true })
+  await here.until(async () => (await getCommand(here.store.read, id)).state === 'done', 'left')
+})
