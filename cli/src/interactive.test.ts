@@ -102,7 +102,8 @@ test('colours are for terminals, and NO_COLOR is honoured', async () => {
 interface Fleet {
   pid: number
   directory: string
-  servers: number[]
+  /** Its key servers, its coordinator and its nodes. */
+  members: number[]
 }
 
 /** The fleet that runs, as a second terminal sees it. */
@@ -112,13 +113,15 @@ async function fleetNow(): Promise<Fleet> {
   return fleetOf(parseJsonObject(stdout.toString('utf8'), 'the status'))
 }
 
-function fleetOf({ pid, directory, status, servers }: JsonObject): Fleet {
+function fleetOf(report: JsonObject): Fleet {
+  const { pid, directory, status, servers, control } = report
   const list = isObject(status) ? status.servers : servers
-  assert.ok(Array.isArray(list))
+  assert.ok(Array.isArray(list) && isObject(control) && Array.isArray(control.nodes))
+  const members = [...list, control.coordinator, ...control.nodes]
   return {
     pid: Number(pid),
     directory: String(directory),
-    servers: list.map(({ pid: id }) => Number(id)),
+    members: members.map(({ pid: id }) => Number(id)),
   }
 }
 
@@ -131,7 +134,7 @@ test('up draws its table in place on a terminal, and Ctrl-C leaves nothing behin
   let shown = ''
   const { running } = await startProgram(
     'script',
-    ['-qfec', `'${process.execPath}' '${stage.program}' up --interval 1`, '/dev/null'],
+    ['-qfec', `'${process.execPath}' '${stage.program}' up --nodes 3 --interval 1`, '/dev/null'],
     (line) => {
       shown += `${line}\n`
       // The second drawing goes back over the first.
@@ -141,36 +144,36 @@ test('up draws its table in place on a terminal, and Ctrl-C leaves nothing behin
     {
       cwd: stage.work,
       environment: { ...stage.environment, TERM: 'xterm', SHELL: '/bin/sh' },
-      readyWithin: 90_000,
+      readyWithin: 240_000,
     },
   )
   const fleet = await fleetNow()
   await drawn.promise
-  assert.equal(fleet.servers.filter(lives).length, 3)
+  assert.equal(fleet.members.filter(lives).length, 7)
   process.kill(fleet.pid, 'SIGINT')
   assert.equal(await running.ended, 0)
-  assert.deepEqual([fleet.pid, ...fleet.servers].filter(lives), [])
+  assert.deepEqual([fleet.pid, ...fleet.members].filter(lives), [])
   assert.ok(!existsSync(fleet.directory))
 })
 
 test('SIGTERM cleans up too; what a killed fleet left is cleared by the next', async () => {
-  const first = await stage.launch(['up', '--json'])
+  const first = await stage.launch(['up', '--json', '--nodes', '3'])
   const killed = fleetOf(parseJsonObject(first.line, 'the first line'))
   first.running.kill('SIGKILL')
   await first.running.ended
-  assert.equal(killed.servers.filter(lives).length, 3, 'its servers live on')
-  const second = await stage.launch(['up', '--json'])
+  assert.equal(killed.members.filter(lives).length, 7, 'its processes live on')
+  const second = await stage.launch(['up', '--json', '--nodes', '3'])
   await using _second = second.running
-  assert.deepEqual(killed.servers.filter(lives), [])
+  assert.deepEqual(killed.members.filter(lives), [])
   const fleet = await fleetNow()
   second.running.kill('SIGTERM')
   assert.equal(await second.running.ended, 0)
-  assert.deepEqual([fleet.pid, ...fleet.servers].filter(lives), [])
+  assert.deepEqual([fleet.pid, ...fleet.members].filter(lives), [])
   assert.ok(!existsSync(fleet.directory))
 })
 
 test('a second local fleet in the same place is refused', async () => {
-  const { running } = await stage.launch(['up', '--json'])
+  const { running } = await stage.launch(['up', '--json', '--nodes', '0'])
   await using _running = running
   const { code, stderr } = await stage.shell('holdfast up')
   assert.equal(code, 8)

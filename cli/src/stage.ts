@@ -18,7 +18,8 @@ import { StageFleet, secondUser } from './stage-fleet.ts'
 //   https://new.example.com:8443        one that nobody has claimed; its identity is NEWPIN and its
 //                                       directory /srv/new
 // Where a text has commands about nodes, the running coordinator is one with nodes (stage-fleet.ts):
-//   node-1, NODE1                       a node, and its id; its peer port is node1.example.com:9998
+//   node-1, NODE1                       a node, and its id; its peer port is node1.example.com:9998,
+//                                       its agent's directory /srv/node-1 and its disk /dev/node-1
 //   new.example.com:9999                a machine that nobody has enrolled
 // `reset` puts the files, the key servers' keys, the coordinators and the nodes back to how they were.
 
@@ -113,7 +114,8 @@ export class Stage implements AsyncDisposable {
       process.execPath,
       [this.program, ...words.map((word) => this.real(word))],
       () => true,
-      { cwd: this.work, environment: this.environment, readyWithin: 60_000 },
+      // A local fleet with nodes takes its time on a busy machine.
+      { cwd: this.work, environment: this.environment, readyWithin: 240_000 },
     )
   }
 
