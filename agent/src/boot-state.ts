@@ -53,6 +53,19 @@ type Copy<T> =
   | { state: 'bad'; name: string; reason: string; foreign: boolean }
   | { state: 'good'; name: string; version: number; body: T; text: string }
 
+/** One copy, as a look from outside finds it: a version, or a problem, or neither when it is absent. */
+export interface CopyStanding {
+  name: string
+  version?: number
+  problem?: string
+}
+
+function standingOf(copy: Copy<unknown>): CopyStanding {
+  if (copy.state === 'absent') return { name: copy.name }
+  if (copy.state === 'bad') return { name: copy.name, problem: copy.reason }
+  return { name: copy.name, version: copy.version }
+}
+
 /** The two copies of one node's boot state. One process uses it at a time: hold a lock. */
 export class BootStateStore<T> {
   readonly #options: BootStateOptions<T>
@@ -82,6 +95,18 @@ export class BootStateStore<T> {
       version: newest.version,
       body: newest.body,
       repaired: repaired.map(({ name }) => name),
+    }
+  }
+
+  /** How each copy stands, and the newest whole one. Nothing is repaired: for a look from outside. */
+  async inspect(): Promise<{ copies: readonly CopyStanding[]; body?: T }> {
+    const copies = await Promise.all(copyNames.map((name) => this.#readCopy(name)))
+    const newest = copies
+      .filter((copy) => copy.state === 'good')
+      .toSorted((a, b) => b.version - a.version)[0]
+    return {
+      copies: copies.map(standingOf),
+      ...(newest === undefined ? {} : { body: newest.body }),
     }
   }
 

@@ -3,7 +3,7 @@ import type { Context, Outcome } from './command.ts'
 import { clientFrom } from './coordinator-place.ts'
 import { age } from './format.ts'
 import type { Input } from './input.ts'
-import { follow, type Ordered, order } from './node-order.ts'
+import { follow, limitsOf, type Ordered, order } from './node-order.ts'
 import { confirmedName, type Node, nodeFrom } from './node-place.ts'
 import { nodeTable, nodeText, reportText } from './node-text.ts'
 import { asFault, painter, printError, table } from './output.ts'
@@ -41,7 +41,7 @@ export async function statusAction(input: Input, context: Context): Promise<Outc
   try {
     using found = await nodeFrom(input, context)
     const { client, node } = found
-    const followed = await order(client, node, { kind: 'status' }, input, context)
+    const followed = await order(client, node, { kind: 'status' }, limitsOf(input), context)
     if (!followed.ended) return unwaited(followed.command)
     const { report } = followed.data
     const paint = painter()

@@ -8,7 +8,7 @@ import type { Context, Outcome } from './command.ts'
 import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'
 import { followLogs, logArguments } from './node-logs.ts'
-import { type Followed, type Order, order, unendedText } from './node-order.ts'
+import { type Followed, limitsOf, type Order, order, unendedText } from './node-order.ts'
 import { type Client, type Node, nodeFrom } from './node-place.ts'
 import { painter, table, toneOf } from './output.ts'
 
@@ -22,7 +22,7 @@ export async function told<Kind extends CommandKind>(
   context: Context,
   show: (data: (Followed<Kind> & { ended: true })['data']) => Promise<Omit<Outcome, 'json'>>,
 ): Promise<Outcome> {
-  const followed = await order(client, node, wanted, input, context)
+  const followed = await order(client, node, wanted, limitsOf(input), context)
   const { command } = followed
   if (followed.ended)
     return { json: { ...command, result: followed.data }, ...(await show(followed.data)) }
@@ -78,7 +78,7 @@ export async function logsAction(input: Input, context: Context): Promise<Outcom
     found.client,
     found.node,
     { kind: 'logs', arguments: logArguments(input), streaming: true },
-    input,
+    limitsOf(input),
     context,
   )
   const { command } = followed

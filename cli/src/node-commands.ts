@@ -3,6 +3,7 @@ import { placeOptions } from './coordinator-options.ts'
 import { nodeChangeCommands } from './node-change-commands.ts'
 import { nodeEndCommands } from './node-end-commands.ts'
 import { nodeEnrolCommands } from './node-enrol-commands.ts'
+import { nodeLocalCommands } from './node-local-commands.ts'
 import { nodeArgument, orderExits, timeoutOption } from './node-options.ts'
 
 const actions = () => import('./node-actions.ts')
@@ -28,7 +29,7 @@ export const nodeCommand: CommandSpec = {
           run: `holdfast node list --json | jq -r '.[] | select(.phase != "open") | .name'`,
         },
       ],
-      related: ['node show'],
+      related: ['node show', 'doctor'],
       load: async () => (await actions()).listAction,
     },
     {
@@ -38,7 +39,7 @@ export const nodeCommand: CommandSpec = {
       options: placeOptions,
       examples: [{ says: 'everything known about it', run: 'holdfast node show node-1' }],
       exits: { absent: 'there is no such node' },
-      related: ['node status'],
+      related: ['node status', 'doctor node'],
       load: async () => (await actions()).showAction,
     },
     {
@@ -53,7 +54,7 @@ export const nodeCommand: CommandSpec = {
         2: 'locked, or in rescue: it waits for a way in or for people',
         3: 'not enrolled yet',
       },
-      related: ['node show'],
+      related: ['node show', 'doctor node'],
       load: async () => (await actions()).statusAction,
     },
     {
@@ -84,5 +85,6 @@ export const nodeCommand: CommandSpec = {
     ...nodeEnrolCommands,
     ...nodeChangeCommands,
     ...nodeEndCommands,
+    ...nodeLocalCommands,
   ],
 }

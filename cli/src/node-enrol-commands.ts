@@ -87,7 +87,7 @@ export const nodeEnrolCommands: readonly CommandSpec[] = [
       refused: 'a wrong code, a used invite, a disk in use, a name that is taken',
       unavailable: 'port 9999 cannot be reached: a firewall may be in between',
     },
-    related: ['node invite', 'node list'],
+    related: ['node invite', 'node list', 'doctor node'],
     load: async () => (await actions()).enrolAction,
   },
   {
@@ -151,7 +151,7 @@ export const nodeEnrolCommands: readonly CommandSpec[] = [
       unavailable: 'too few holders are here, or the node has no session with the coordinator',
       integrity: 'the passphrase opens nothing; the attempt was counted',
     },
-    related: ['node status'],
+    related: ['node status', 'doctor node'],
     load: async () => (await import('./node-unlock-actions.ts')).unlockAction,
   },
 ]

@@ -1,7 +1,7 @@
 import type { Context } from './command.ts'
 import { harmless } from './harmless.ts'
 import type { Input } from './input.ts'
-import { order } from './node-order.ts'
+import { limitsOf, order } from './node-order.ts'
 import type { Client, Node } from './node-place.ts'
 
 // Following a node's log: it is asked again and again for its last lines, and what was not there the
@@ -42,7 +42,7 @@ export async function followLogs(
   let before: readonly string[] = []
   for (;;) {
     const wanted = { kind: 'logs', arguments: logArguments(input) } as const
-    const { command } = await order(client, node, wanted, input, context)
+    const { command } = await order(client, node, wanted, limitsOf(input), context)
     const after = (command.output ?? '').split('\n').filter((line) => line !== '')
     const fresh = newLines(before, after)
     before = after.length > 0 ? after : before

@@ -34,6 +34,17 @@ export type Followed<Kind extends CommandKind> =
   | { ended: true; command: Ordered; data: CommandData<Kind> }
   | { ended: false; command: Ordered }
 
+/** Whether the end is waited for, and how long. */
+export interface Limits {
+  waits: boolean
+  seconds: number
+}
+
+/** As --no-wait and --timeout say. */
+export function limitsOf(input: Input): Limits {
+  return { waits: !input.flag('no-wait'), seconds: input.count('timeout', 1, 86_400) ?? 300 }
+}
+
 /** Milliseconds between looks: soon at first, because most commands are quick. */
 const firstPause = 100
 const longestPause = 1000
@@ -41,17 +52,16 @@ const longestPause = 1000
 const mostLost = 5
 
 /**
- * Gives the order and, unless --no-wait is given, follows it to its end.
+ * Gives the order and, when its end is waited for, follows it there.
  * @throws Fault cli.node_silent, cli.command_expired, cli.command_pending, the node's own faults
  */
 export async function order<Kind extends CommandKind>(
   client: Client,
   node: Node,
   wanted: Order<Kind>,
-  input: Input,
+  { waits, seconds }: Limits,
   context: Context,
 ): Promise<Followed<Kind>> {
-  const waits = !input.flag('no-wait')
   if (waits) requireConnected(node, wanted.kind, context.clock.now())
   const { kind, confirmation } = wanted
   const command = await client.call(nodeRoutes.command, {
@@ -63,7 +73,6 @@ export async function order<Kind extends CommandKind>(
     },
   })
   if (!waits || command.state === 'confirm') return { ended: false, command }
-  const seconds = input.count('timeout', 1, 86_400) ?? 300
   const presence = async () => {
     const seen = await client.call(nodeRoutes.get, { params: { node: node.node } })
     requireConnected(seen, kind, context.clock.now())

@@ -1,34 +1,19 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isFault } from '@holdfast/base'
-import type { NodeReport } from '@holdfast/protocol/frames'
 import fc from 'fast-check'
+import { node as guarded, now, report } from './doctor-fixture.ts'
 import { failureOf, kindOfCode } from './node-failure.ts'
 import { peerUrl } from './node-locked.ts'
 import { newLines } from './node-logs.ts'
 import { freshOutput, type Ordered } from './node-order.ts'
-import { type Node, pickNode } from './node-place.ts'
+import { pickNode } from './node-place.ts'
 import { counted, guardedOf, guardianPicture, nodeTable, nodeText, noteOf } from './node-text.ts'
 
 const plain = (_tone: string, text: string) => text
-const now = 1_800_000_000_000
 
-function report(changes: Partial<NodeReport> = {}): NodeReport {
-  return {
-    ...{ phase: 'open', generation: 1, epoch: 1, threshold: 2, guardians: [], wards: 0 },
-    ...{ ways: [], mapped: false, network: 'mutual-tls', services: {}, incidents: [] },
-    ...{ lastErrors: [], uptimeSeconds: 60, ...changes },
-  }
-}
-
-function node(name: string, changes: Partial<Node> = {}): Node {
-  return {
-    ...{ node: name.padEnd(43, '0'), name, address: '192.0.2.1', phase: 'open', connected: true },
-    ...{ heardAt: now, epoch: 1, threshold: 2, guardians: [], wards: [], frozen: false },
-    ...changes,
-  }
-}
-
+/** A node that nobody guards, unless it is said. */
+const node: typeof guarded = (name, changes = {}) => guarded(name, { guardians: [], ...changes })
 const guardian = (name: string) => name.padEnd(43, '0')
 const fleet = [
   node('web', { guardians: ['a1', 'b2', 'c3'].map(guardian) }),
@@ -91,6 +76,7 @@ test('one node shows its guardians by name, its ways, incidents and errors', asy
   const [web] = fleet
   assert.ok(web)
   const told = report({
+    mapped: false,
     ways: [{ ...way, provenAt: now - 60_000 }],
     lastErrors: ['no', 'no', 'why'],
   })

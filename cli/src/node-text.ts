@@ -72,6 +72,7 @@ export function noteOf(node: Node): string {
   return [
     ...(frozen ? ['frozen'] : []),
     ...(connected ? [] : ['not connected']),
+    ...(node.reshare?.state === 'failed' ? ['re-share failed'] : []),
     ...(report !== undefined && report.incidents.length > 0
       ? [`${report.incidents.length} incidents`]
       : []),
@@ -130,10 +131,30 @@ export async function nodeText(
     ['address', `${node.address}${domain === undefined ? '' : `, domain ${domain}`}`],
     ['guardians', guardianLine(node, guarded, nameOf, paint)],
     ['missing', guarded === undefined ? undefined : guarded.missing.join(', ')],
+    ['re-share', reshareText(node, now)],
     ['wards', node.wards.map(nameOf).join(', ')],
   ])
   if (report === undefined) return head
   return [head, await reportText(report, paint, now)].join('\n')
+}
+
+/** How far its move to other guardians is; undefined when there is none. */
+export function reshareText({ reshare }: Node, now: number): string | undefined {
+  if (reshare === undefined) return undefined
+  const { state, cause, since, reason } = reshare
+  const why = reason === undefined ? '' : `: ${reason}`
+  return `${state} for ${age(since, now)}, because of ${causes[cause]}${why}`
+}
+
+/** Why guardians change, in words. */
+const causes: Readonly<Record<NonNullable<Node['reshare']>['cause'], string>> = {
+  first: 'its enrolment',
+  genesis: 'the end of its first way in',
+  loss: 'a guardian that is lost',
+  leave: 'a guardian that leaves',
+  rules: 'a new manifest',
+  join: 'a new guardian',
+  schedule: 'the schedule',
 }
 
 function guardianLine(

@@ -6,7 +6,7 @@ import type { Context, Outcome } from './command.ts'
 import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'
 import { LockedNode } from './node-locked.ts'
-import { order } from './node-order.ts'
+import { limitsOf, order } from './node-order.ts'
 import { nodeFrom } from './node-place.ts'
 import { exportShares, holdersGiven, openRecovery } from './node-recovery.ts'
 import { readSecretText } from './streams.ts'
@@ -40,7 +40,7 @@ export async function unlockAction(input: Input, context: Context): Promise<Outc
   }
   using found = await nodeFrom(input, context)
   const { client, node } = found
-  const asked = await order(client, node, { kind: 'status' }, input, context)
+  const asked = await order(client, node, { kind: 'status' }, limitsOf(input), context)
   if (!asked.ended) throw cliFault('cli.usage', 'unlocking cannot go on unwatched')
   const { report, exchange, recovery } = asked.data
   const locked: Locked = {
@@ -51,7 +51,7 @@ export async function unlockAction(input: Input, context: Context): Promise<Outc
     exchange,
     recovery,
     push: async (sealed) => {
-      await order(client, node, { kind: 'unlock', arguments: { sealed } }, input, context)
+      await order(client, node, { kind: 'unlock', arguments: { sealed } }, limitsOf(input), context)
     },
   }
   return await unlock(locked, input, context)

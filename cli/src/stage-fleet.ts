@@ -85,6 +85,8 @@ export class StageFleet implements AsyncDisposable {
       ['node1.example.com:9998', `127.0.0.1:${first.peerPort}`],
       ['new.example.com:9999', `127.0.0.1:${this.#enrolmentPort}`],
       ['NODE1', first.node],
+      ['/srv/node-1', first.directory],
+      ['/dev/node-1', first.device],
     ]
   }
 
@@ -125,6 +127,11 @@ export class StageFleet implements AsyncDisposable {
   async keep(): Promise<void> {
     await this.#stopAll()
     await mkdir(this.#template)
+    // A copied canary is a touched one, and says so.
+    for (const { directory } of this.#plane.nodes) {
+      await rm(join(directory, 'backup'), { recursive: true, force: true })
+      await rm(join(directory, 'canaries.json'), { force: true })
+    }
     for (const [from, to] of this.#kept()) await run('cp', ['-a', '--sparse=always', from, to])
     await this.#startAll()
   }

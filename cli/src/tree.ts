@@ -2,12 +2,14 @@ import { agentCommand } from './agent-commands.ts'
 import { auditCommand } from './audit-commands.ts'
 import type { CommandSpec } from './command.ts'
 import { coordinatorCommand } from './coordinator-commands.ts'
+import { doctorCommand } from './doctor-commands.ts'
 import { exposureCommand } from './exposure-commands.ts'
 import { completionCommand, helpCommand } from './help-commands.ts'
 import { keyserverCommand } from './keyserver-commands.ts'
 import { manifestCommand } from './manifest-commands.ts'
 import { nodeCommand } from './node-commands.ts'
 import { sealCommands } from './seal-commands.ts'
+import { statusCommand } from './status-commands.ts'
 import { drillCommand, upCommand } from './up-commands.ts'
 import { vaultCommand } from './vault-commands.ts'
 import { holderCommand, recoverCommand } from './vault-recovery-commands.ts'
@@ -36,6 +38,8 @@ export const commandTree: CommandSpec = {
     coordinatorCommand,
     agentCommand,
     nodeCommand,
+    statusCommand,
+    doctorCommand,
     manifestCommand,
     holderCommand,
     auditCommand,

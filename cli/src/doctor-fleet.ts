@@ -1,0 +1,90 @@
+import { failed, type Judged, names, ok, type Rule, warning } from './doctor-findings.ts'
+import { nodeRules } from './doctor-node.ts'
+import type { Node } from './node-place.ts'
+import { guardedOf } from './node-text.ts'
+
+// The layers of a whole fleet. Nodes do not rest on each other, so all of it is looked at; every finding
+// names the nodes it is about. Pure.
+
+export interface FleetSeen {
+  nodes: readonly Node[]
+  genesisPeers?: number
+  now: number
+}
+
+export const fleetRules: readonly Rule<FleetSeen>[] = [
+  { layer: 'nodes', judge: judgeCount },
+  { layer: 'sessions', independent: true, judge: judgeSessions },
+  ...[
+    { layer: 'phases', of: 'phase' },
+    { layer: 'freezes', of: 'freeze' },
+    { layer: 'ways in', of: 'ways in' },
+    { layer: 'guardians', of: 'guardians' },
+    { layer: 'margins', of: 'margin' },
+    { layer: 're-shares', of: 're-share' },
+    { layer: 'services', of: 'services' },
+    { layer: 'incidents', of: 'incidents' },
+  ].map(({ layer, of }) => ({
+    layer,
+    independent: true as const,
+    judge: (seen: FleetSeen) => everyNode(seen, of),
+  })),
+  { layer: 'blackout', independent: true, judge: judgeBlackout },
+]
+
+const here = (nodes: readonly Node[]) =>
+  nodes.filter(({ phase }) => phase !== 'left' && phase !== 'wiped')
+
+function judgeCount({ nodes }: FleetSeen): Judged {
+  const gone = nodes.length - here(nodes).length
+  if (nodes.length === 0) {
+    return warning('there are no nodes yet', 'holdfast node enrol HOST --name NAME --genesis')
+  }
+  return ok(`${nodes.length - gone}${gone === 0 ? '' : `, and ${gone} that left or were wiped`}`)
+}
+
+function judgeSessions({ nodes }: FleetSeen): Judged {
+  const away = here(nodes).filter(({ connected }) => !connected)
+  if (away.length === 0) return ok('all have one')
+  return failed(`none with ${names(away.map(({ name }) => name))}`, ...doctors(away))
+}
+
+/** One layer of every node that is there; the worst decides, and the others are counted. */
+function everyNode({ nodes, genesisPeers, now }: FleetSeen, layer: string): Judged | undefined {
+  const rule = nodeRules.find((each) => each.layer === layer)
+  const peers = genesisPeers === undefined ? {} : { genesisPeers }
+  const judged = here(nodes).flatMap((node) => {
+    const found = rule?.judge({ node, nodes, now, ...peers })
+    return found === undefined ? [] : [{ node, ...found }]
+  })
+  if (judged.length === 0) return undefined
+  const bad = judged.filter(({ state }) => state === 'failed')
+  const doubtful = judged.filter(({ state }) => state === 'warning')
+  const worst = bad.length > 0 ? bad : doubtful
+  const [first] = worst
+  if (first === undefined) return ok('all well')
+  const who = names(worst.map(({ node }) => node.name))
+  const text = `${who}: ${first.text}`
+  const next = doctors(worst.map(({ node }) => node))
+  return bad.length > 0 ? failed(text, ...next) : warning(text, ...next)
+}
+
+function doctors(nodes: readonly Node[]): string[] {
+  return nodes.slice(0, 3).map(({ name }) => `holdfast doctor node ${name}`)
+}
+
+/** After the power has been cut everywhere: who comes back by itself? Guardians' keys lie outside vaults. */
+function judgeBlackout({ nodes }: FleetSeen): Judged {
+  const all = here(nodes)
+  const stranded = all.filter((node) => {
+    const guarded = guardedOf(node, nodes)
+    const temporary = node.report?.ways.some(({ label }) => label === 'temporary') === true
+    return guarded === undefined ? temporary : guarded.margin < 0
+  })
+  if (stranded.length === 0)
+    return ok('if the power is cut everywhere, every node comes back by itself')
+  return warning(
+    `if the power is cut everywhere, people must open ${names(stranded.map(({ name }) => name))}`,
+    ...stranded.slice(0, 1).map(({ name }) => `holdfast node unlock ${name} --key FILE --key FILE`),
+  )
+}
