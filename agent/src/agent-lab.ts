@@ -56,7 +56,7 @@ export interface AgentLab extends AsyncDisposable {
    * Starts the agent as a process of its own, killed after `killAt` effects; undefined when it did not
    * live until it was ready.
    */
-  startProcess(killAt: number): Promise<RunningProgram | undefined>
+  startProcess(killAt: number, more?: readonly string[]): Promise<RunningProgram | undefined>
   /** Enrols the node that shows the newest code. */
   enrol(genesis: boolean): Promise<void>
   /** Orders a set of guardians; gives the order's id. */
@@ -140,8 +140,8 @@ export async function agentLab(): Promise<AgentLab> {
     reports,
     frames,
     start: async () => stack.use(await startAgent(options, stop.signal)),
-    startProcess: async (killAt) => {
-      const running = await startProcess(options, killAt, (event) => events.push(event))
+    startProcess: async (killAt, more = []) => {
+      const running = await startProcess(options, killAt, more, (event) => events.push(event))
       if (running !== undefined) stack.use(running)
       return running
     },
@@ -178,13 +178,15 @@ export async function agentLab(): Promise<AgentLab> {
 async function startProcess(
   options: AgentOptions,
   killAt: number,
+  more: readonly string[],
   onEvent: (event: AgentEvent) => void,
 ): Promise<RunningProgram | undefined> {
   const file = (name: string) => new URL(name, import.meta.url).pathname
   const args = ['--import', file('kill-at-effect.ts'), file('main.ts')]
   args.push('--directory', options.directory, '--runtime', options.runtimeDirectory)
   args.push('--device', options.device, '--host', '127.0.0.1')
-  args.push('--enrolment-port', '0', '--peer-port', `${options.peerPort}`)
+  args.push('--enrolment-port', '0', '--peer-port', `${options.peerPort}`, ...more)
+  args.push('--tunnel', 'off', '--tpm', 'off')
   try {
     const { running } = await startProgram(process.execPath, args, () => true, {
       environment: { HOLDFAST_KILL_AT: `${killAt}` },

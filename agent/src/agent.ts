@@ -38,6 +38,8 @@ export interface AgentOptions {
   wireguardPort: number
   /** The network interface of this node's tunnel; without it there is none. */
   tunnel?: NonNullable<NodeNetworkOptions['tunnel']>
+  /** The TPM that seals this node's keys, as TPM2TOOLS_TCTI; without it they are in plain files. */
+  tpm?: string
   onEvent?: (event: AgentEvent) => void
   clock?: Clock
   backoff?: { base: number; most: number }
@@ -66,7 +68,7 @@ export interface Agent extends AsyncDisposable {
 /** Starts the agent of this machine; it goes on from wherever it was stopped. */
 export async function startAgent(options: AgentOptions, signal: AbortSignal): Promise<Agent> {
   await ensureDirectory(options.runtimeDirectory)
-  const directory = await openNodeDirectory(options.directory)
+  const directory = await openNodeDirectory(options.directory, options.tpm)
   const agent = new RunningAgent(options, directory, await systemdOf(), signal)
   try {
     await agent.start()
@@ -138,6 +140,7 @@ class RunningAgent implements Agent {
         report: () => this.report(),
         rehearse: () => this.#rehearse(),
         push: (sealed) => this.#desk.push(sealed),
+        phase: () => this.state.phase,
         tell: (event) => this.#runner.tell(event),
         ending: () => this.#ending(),
         supersede: (command, by) => this.#supersede(command, by),
@@ -163,6 +166,7 @@ class RunningAgent implements Agent {
       options: works,
       directory: this.#directory.path,
       keys: this.#directory.keys,
+      keeping: this.#directory.keeping,
       runtimeDirectory,
       systemd,
       state: () => this.state,
@@ -227,7 +231,7 @@ class RunningAgent implements Agent {
       vault: this.#vault,
       works: this.#works.report(),
       network: await this.#network(),
-      keys: 'file',
+      keys: this.#directory.keeping.kind,
       generation: membership?.generation ?? 0,
       wards: (await membership?.wards.wards())?.length ?? 0,
       incidents: this.#incidents,
@@ -281,7 +285,12 @@ class RunningAgent implements Agent {
   #pins(): Pins {
     const { enrolment } = this.state
     const ward = enrolment && this.#ward(enrolment)
-    return createPins({ extra: [peerPin(ward), temporaryPin(this.#options.runtimeDirectory)] })
+    const { tpm } = this.#options
+    const tcti = tpm === undefined ? {} : { tcti: tpm }
+    return createPins({
+      ...tcti,
+      extra: [peerPin(ward), temporaryPin(this.#options.runtimeDirectory)],
+    })
   }
 
   #ward(enrolment: Enrolment): WardIdentity {
@@ -329,6 +338,7 @@ class RunningAgent implements Agent {
     this.#membership = Membership.start({
       directory: this.#directory.path,
       keys: this.#directory.keys,
+      keeping: this.#directory.keeping,
       enrolment,
       ...(host === undefined ? {} : { host }),
       peerPort,
@@ -342,7 +352,7 @@ class RunningAgent implements Agent {
         state: () => this.state,
         progress: this.#progress,
         network: async () => (await this.#network()).network,
-        keys: 'file',
+        keys: this.#directory.keeping.kind,
         recovery: () => this.#vault.recoveryWays(),
         push: (sealed) => this.#desk.push(sealed),
         onIncident: (code, text) => this.#incident(code, text),

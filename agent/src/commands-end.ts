@@ -29,7 +29,11 @@ async function begin(
 }
 
 export function leaveHandler(deps: Deps): CommandHandler<'leave'> {
-  return { restart: 'again', run: ({ id }) => begin(deps, { kind: 'leave', command: id }) }
+  return {
+    restart: 'again',
+    run: ({ id, given: { force } }) =>
+      begin(deps, { kind: 'leave', command: id, ...(force ? { force } : {}) }),
+  }
 }
 
 export function resetHandler(deps: Deps): CommandHandler<'reset'> {

@@ -21,6 +21,7 @@ export const agentFault = faults({
   'agent.identity_damaged': 'integrity',
   'agent.journal_absent': 'refused',
   'agent.key_malformed': 'invalid',
+  'agent.keys_sealed_elsewhere': 'integrity',
   'agent.log_damaged': 'integrity',
   'agent.nonce_invalid': 'refused',
   'agent.not_connected': 'unavailable',

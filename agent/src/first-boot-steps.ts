@@ -4,6 +4,7 @@ import { createPins } from '@holdfast/seal'
 import { Canaries, type Touch } from './canaries.ts'
 import type { BootStep } from './first-boot.ts'
 import { keysPath, type NodeKeys, readKeys } from './identity.ts'
+import type { KeySeal } from './key-seal.ts'
 import { ServiceTokens, SigningKey } from './node-secrets.ts'
 import { TpmBinding } from './tpm-binding.ts'
 
@@ -12,6 +13,8 @@ import { TpmBinding } from './tpm-binding.ts'
 export interface NodeFirstBootDeps {
   directory: string
   keys: NodeKeys
+  /** How the files with private keys are kept. */
+  keeping?: KeySeal
   clock: Clock
   /** TPM2TOOLS_TCTI; without one, the kernel's TPM if there is one. */
   tcti?: string
@@ -61,12 +64,12 @@ export class NodeFirstBoot {
   }
 
   #identity(): BootStep {
-    const { directory, keys } = this.#deps
+    const { directory, keys, keeping } = this.#deps
     return {
       name: 'identity',
       fixed: 'a node with another identity is another node: reset it and enrol it anew',
       check: async () =>
-        (await readKeys(keysPath(directory)))?.node === keys.node ? 'kept' : 'missing',
+        (await readKeys(keysPath(directory), keeping))?.node === keys.node ? 'kept' : 'missing',
       make: async () => undefined, // it was made before there was an agent to ask; the check says so
     }
   }

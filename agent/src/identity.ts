@@ -10,6 +10,7 @@ import { canonicalJson, parseJson, readIfPresent, Secret, writeDurable } from '@
 import { certificateRequest, keyId, makeTunnelKey, tunnelPublicKey } from '@holdfast/link'
 import { z } from 'zod'
 import { agentFault } from './faults.ts'
+import { type KeySeal, plainSeal } from './key-seal.ts'
 
 // The keys that make a machine this node. They are made once, at the first start of a new machine,
 // in one file; every other path reads them and fails when they are not there, because a new identity
@@ -50,7 +51,12 @@ export function makeKeys(): NodeKeys {
   return nodeKeys(p256(), p256(), makeTunnelKey())
 }
 
-export async function writeKeys(path: string, keys: NodeKeys): Promise<void> {
+/** Writes the keys as the seal says. */
+export async function writeKeys(
+  path: string,
+  keys: NodeKeys,
+  keeping: KeySeal = plainSeal,
+): Promise<void> {
   const pem = (key: KeyObject) => key.export({ type: 'pkcs8', format: 'pem' }).toString()
   const document = {
     v: 1,
@@ -59,14 +65,21 @@ export async function writeKeys(path: string, keys: NodeKeys): Promise<void> {
     wireguard: pem(keys.wireguard),
   }
   using text = Secret.copy(`${canonicalJson(document)}\n`)
-  await writeDurable(path, text.reveal())
+  using written = await keeping.wrap('keys.json', text)
+  await writeDurable(path, written.reveal())
 }
 
-/** The keys, or undefined when there is no file. @throws Fault agent.identity_damaged */
-export async function readKeys(path: string): Promise<NodeKeys | undefined> {
+/**
+ * The keys, or undefined when there is no file.
+ * @throws Fault agent.identity_damaged, agent.keys_sealed_elsewhere
+ */
+export async function readKeys(
+  path: string,
+  keeping: KeySeal = plainSeal,
+): Promise<NodeKeys | undefined> {
   const bytes = await readIfPresent(path, 65_536)
   if (bytes === undefined) return undefined
-  using text = Secret.take(bytes)
+  using text = await keeping.unwrap('keys.json', bytes)
   try {
     const file = fileSchema.parse(parseJson(text.reveal().toString('utf8'), path))
     const [identity, exchange, wireguard] = [file.identity, file.exchange, file.wireguard].map(

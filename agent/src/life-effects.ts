@@ -81,7 +81,7 @@ export class LifeEffects {
     const { vault } = this.#deps
     switch (effect.kind) {
       case 'hand_over':
-        return await this.#handOver(effect.command)
+        return await this.#handOver(effect)
       case 'lock':
         await vault.close()
         await vault.end(1, effect.command)
@@ -133,9 +133,9 @@ export class LifeEffects {
   }
 
   /** The coordinator moves the wards before it says leave; here it is only made sure of. */
-  async #handOver(command: string): Promise<LifeEvent> {
+  async #handOver({ command, force }: LifeEffect & { kind: 'hand_over' }): Promise<LifeEvent> {
     const wards = await this.#deps.wards()
-    if (wards.length === 0) return { kind: 'handed_over' }
+    if (wards.length === 0 || force === true) return { kind: 'handed_over' }
     const message = `${wards.length} nodes still have this one as a guardian`
     const code = 'agent.wards_remain'
     await this.#answer({ kind: 'result', command, ok: false, code, message })

@@ -19,7 +19,7 @@ export function dueOfEnd(task: End): LifeEffect {
   const { command } = task
   switch (task.step) {
     case 'handover':
-      return { kind: 'hand_over', command }
+      return { kind: 'hand_over', command, ...forceOf(task) }
     case 'close':
       return isLock(task) ? { kind: 'lock', command } : { kind: 'close' }
     case 'erase':
@@ -32,6 +32,9 @@ export function dueOfEnd(task: End): LifeEffect {
       return task satisfies never
   }
 }
+
+const forceOf = (it: { force?: boolean | undefined } | object) =>
+  'force' in it && it.force === true ? { force: true } : {}
 
 function isLock(task: End): boolean {
   return task.kind === 'panic' && task.level === 1
@@ -51,7 +54,8 @@ export function ordered(
   const { command } = event
   if (event.kind === 'leave') {
     const free = task === undefined && (state.phase === 'open' || state.phase === 'locked')
-    return free ? { ...state, task: { kind: 'leave', step: 'handover', command } } : undefined
+    if (!free) return undefined
+    return { ...state, task: { kind: 'leave', step: 'handover', command, ...forceOf(event) } }
   }
   if (isEnd(task) && !givesWay(task, event)) return undefined
   // Of a node that has left or was reset, the identity is still there to be destroyed.

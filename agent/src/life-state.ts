@@ -50,6 +50,8 @@ const taskSchema = z.discriminatedUnion('kind', [
     kind: z.literal('leave'),
     step: z.enum(['handover', 'close', 'erase', 'report']),
     command: z.string().max(64),
+    /** Although other nodes still have this one as a guardian. */
+    force: z.boolean().optional(),
   }),
   z.strictObject({
     kind: z.literal('wipe'),

@@ -42,7 +42,7 @@ export type LifeEvent =
   | { kind: 'reported' }
   | { kind: 'failed'; text: string }
   | { kind: 'wrong_key' }
-  | { kind: 'leave'; command: string }
+  | { kind: 'leave'; command: string; force?: boolean }
   | { kind: 'wipe'; command: string }
   | { kind: 'panic'; level: 1 | 2 | 3; command: string }
 
@@ -60,7 +60,7 @@ export type LifeEffect =
   /** Remove every automatic way but this keyslot. */
   | { kind: 'drop'; keep: number }
   /** Ask the coordinator to find others for this node's wards. */
-  | { kind: 'hand_over'; command: string }
+  | { kind: 'hand_over'; command: string; force?: boolean }
   /** Close the vault and write a receipt of it; nothing is destroyed. */
   | { kind: 'lock'; command: string }
   /** Destroy the keys, as the level says: 2 leaves the holders a sealed header, 3 leaves nothing. */

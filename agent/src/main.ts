@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util'
 import { isFault } from '@holdfast/base'
 import { enrolmentPort, tunnelPort } from '@holdfast/link'
 import { peerPort } from './guardian-server.ts'
-import { runAgent } from './process.ts'
+import { hardwareOptions, runAgent, usualTunnel } from './process.ts'
 
 // The agent as a process. One line of JSON on standard output when it runs; one per event on standard
 // error. With --console the enrolment code goes to that terminal alone, as text.
@@ -21,6 +21,8 @@ function given() {
       'enrolment-port': { type: 'string', default: `${enrolmentPort}` },
       'peer-port': { type: 'string', default: `${peerPort}` },
       'wireguard-port': { type: 'string', default: `${tunnelPort}` },
+      tunnel: { type: 'string', default: usualTunnel },
+      tpm: { type: 'string' },
     },
   })
   const { device } = values
@@ -40,6 +42,7 @@ async function main(): Promise<void> {
     enrolmentPort: Number(values['enrolment-port']),
     peerPort: Number(values['peer-port']),
     wireguardPort: Number(values['wireguard-port']),
+    ...hardwareOptions(values.tunnel, values.tpm),
     works: {
       ...(values.mount === undefined ? {} : { mountPath: values.mount }),
       ...(values['reboot-command'] === undefined

@@ -22,6 +22,7 @@ import { agentFault } from './faults.ts'
 import { Guardian } from './guardian.ts'
 import { type GuardianServer, openGuardianServer } from './guardian-server.ts'
 import type { NodeKeys } from './identity.ts'
+import type { KeySeal } from './key-seal.ts'
 import type { LifeEvent } from './life.ts'
 import type { GuardianSet } from './life-state.ts'
 import type { LockedApi } from './locked-api.ts'
@@ -37,6 +38,7 @@ import { WardKeys } from './ward-keys.ts'
 export interface MembershipDeps {
   directory: string
   keys: NodeKeys
+  keeping: KeySeal
   enrolment: Enrolment
   host?: string
   peerPort: number
@@ -93,7 +95,7 @@ export class Membership implements AsyncDisposable {
   private constructor(deps: MembershipDeps, documents: Documents) {
     this.#deps = deps
     this.documents = documents
-    this.wards = new WardKeys(deps.directory)
+    this.wards = new WardKeys(deps.directory, deps.keeping)
     this.network = this.#stack.use(
       NodeNetwork.start({
         tunnel: deps.tunnel,
@@ -153,6 +155,7 @@ export class Membership implements AsyncDisposable {
     const { directory, keys, enrolment, host, peerPort, clock, onIncident, lockedApi } = this.#deps
     this.#witnessed = await this.#witness.read()
     await this.wards.wards() // makes the directory
+    await this.wards.sealPlain()
     const path = join(directory, 'releases.log')
     const { log, entries } = await ReleaseLog.open(path, () => clock.now())
     const guardian = new Guardian({

@@ -15,6 +15,7 @@ import {
   type RecoveryWay,
   readUuid,
   recoveryWays,
+  regenVault,
   rehearseVault,
   resumeVault,
   type Unlocked,
@@ -64,6 +65,15 @@ export interface VaultUsers {
 const awaits = 'was wiped by panic 2 and the holders can bring it back: the sealed header of'
 /** blkid(8): nothing found, more than one thing found. */
 const blkidCodes = [0, 2, 8]
+
+/** What came of one way in at a rekey. */
+export interface RekeyedWay {
+  keyslot: number
+  label: string
+  outcome: 'renewed' | 'kept'
+  /** The keyslot that it had before. */
+  was?: number
+}
 
 export class NodeVault {
   readonly #options: NodeVaultOptions
@@ -213,6 +223,34 @@ export class NodeVault {
     const name = await this.#mapping()
     await unlockVault(this.#deps, this.#volume, { keyslot, signal, name, testOnly: !reopen })
     if (reopen) await this.#opened()
+  }
+
+  /**
+   * Gives every way that this node can open by itself a new passphrase: the new one is proven before
+   * the old one goes, by the vault's own journal. Others are named and left: their people renew them.
+   */
+  async rekey(
+    signal: AbortSignal,
+    onWay: (way: RekeyedWay, of: number) => void,
+  ): Promise<RekeyedWay[]> {
+    await resumeVault(this.#deps, this.#volume)
+    const { slots } = await this.list()
+    const ways: RekeyedWay[] = []
+    for (const { keyslot, purpose, label = '' } of slots) {
+      const mine = purpose === 'automatic'
+      const renewed = mine
+        ? await regenVault(this.#deps, this.#volume, keyslot, { label, signal })
+        : undefined
+      const way = {
+        keyslot: renewed?.keyslot ?? keyslot,
+        label,
+        outcome: mine ? 'renewed' : 'kept',
+        ...(renewed === undefined ? {} : { was: keyslot }),
+      } as const
+      ways.push(way)
+      onWay(way, slots.length)
+    }
+    return ways
   }
 
   /** Removes every automatic way that the agent made but one. */

@@ -10,6 +10,7 @@ import { firstBoot } from './first-boot.ts'
 import { NodeFirstBoot } from './first-boot-steps.ts'
 import { HealthChecks } from './health-checks.ts'
 import type { NodeKeys } from './identity.ts'
+import type { KeySeal } from './key-seal.ts'
 import type { LifeState } from './life-state.ts'
 import { journal, type LogSource, OwnLog } from './logs.ts'
 import type { VaultUsers } from './node-vault.ts'
@@ -37,6 +38,7 @@ export interface WorksDeps {
   options: WorksOptions
   directory: string
   keys: NodeKeys
+  keeping: KeySeal
   runtimeDirectory: string
   systemd: Systemd | undefined
   state: () => LifeState
@@ -91,9 +93,13 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
     this.#firstBoot = new NodeFirstBoot({
       directory,
       keys,
+      keeping: deps.keeping,
       clock,
       ...(options.tcti === undefined ? {} : { tcti: options.tcti }),
-      onTouch: (touch, path) => deps.onIncident(`canary.${touch}`, `${path} was ${touch}`),
+      onTouch: (touch, path) => {
+        deps.onIncident(`canary.${touch}`, `${path} was ${touch}`)
+        deps.onChange()
+      },
     })
   }
 

@@ -1,8 +1,27 @@
+import { existsSync } from 'node:fs'
 import { appendFile } from 'node:fs/promises'
 import { type AgentEvent, type AgentOptions, startAgent } from './agent.ts'
 
 // The agent as a process: what it prints, and how long it runs. The command line and this part's own
 // main file use it alike.
+
+/** Name of the tunnel's network interface unless configured otherwise. */
+export const usualTunnel = 'holdfast0'
+const usualTpm = '/dev/tpmrm0'
+
+/**
+ * What a process was told about the machine it runs on; `off` does without. A TPM is used where the
+ * kernel shows one.
+ */
+export function hardwareOptions(
+  tunnel = usualTunnel,
+  tpm: string | undefined = existsSync(usualTpm) ? `device:${usualTpm}` : 'off',
+): Pick<AgentOptions, 'tunnel' | 'tpm'> {
+  return {
+    ...(tunnel === 'off' ? {} : { tunnel: { name: tunnel } }),
+    ...(tpm === 'off' ? {} : { tpm }),
+  }
+}
 
 export interface AgentProcess {
   /** A terminal that alone is shown the enrolment code, as text; otherwise it is an event. */

@@ -7,6 +7,7 @@ import {
   listDirectory,
   parseJson,
   readIfPresent,
+  Secret,
   shredDurable,
   writeDurable,
 } from '@holdfast/base'
@@ -21,6 +22,7 @@ import {
 import { keyId } from '@holdfast/link'
 import { z } from 'zod'
 import { agentFault } from './faults.ts'
+import { isSealed, type KeySeal, plainSeal } from './key-seal.ts'
 
 // What a guardian holds for its wards: one exchange key per ward and epoch, outside the guardian's own
 // vault so that a power cut of the whole fleet is no mutual lock.
@@ -46,9 +48,30 @@ const fileSchema = z.strictObject({
 
 export class WardKeys {
   readonly #directory: string
+  readonly #keeping: KeySeal
 
-  constructor(directory: string) {
+  constructor(directory: string, keeping: KeySeal = plainSeal) {
     this.#directory = join(directory, 'wards')
+    this.#keeping = keeping
+  }
+
+  /** Seals the keys that were made before there was a TPM. */
+  async sealPlain(): Promise<void> {
+    if (this.#keeping.kind === 'file') return
+    for (const ward of await this.wards()) {
+      for (const epoch of await this.epochs(ward)) {
+        const path = join(this.#folder(ward), `${epoch}.jwk`)
+        const bytes = await readIfPresent(path, 16_384)
+        if (bytes === undefined || isSealed(bytes)) continue
+        using content = Secret.take(bytes)
+        await this.#write(ward, epoch, content)
+      }
+    }
+  }
+
+  async #write(ward: string, epoch: number, content: Secret): Promise<void> {
+    using written = await this.#keeping.wrap(sealedName(ward, epoch), content)
+    await writeDurable(join(this.#folder(ward), `${epoch}.jwk`), written.reveal())
   }
 
   /**
@@ -64,7 +87,8 @@ export class WardKeys {
     if ((await this.#names(ward)).includes(`${epoch}.retired`)) throw stale(ward, epoch)
     const key = generateEcKey('P-256')
     const file = { v: 1, ward, identity, epoch, key }
-    await writeDurable(join(folder, `${epoch}.jwk`), `${canonicalJson(file)}\n`)
+    using content = Secret.copy(`${canonicalJson(file)}\n`)
+    await this.#write(ward, epoch, content)
     return bareJwk(key)
   }
 
@@ -134,8 +158,8 @@ export class WardKeys {
     const path = join(this.#folder(ward), `${epoch}.jwk`)
     const bytes = await readIfPresent(path, 16_384)
     if (bytes === undefined) return undefined
-    const file = fileSchema.parse(parseJson(bytes.toString('utf8'), path))
-    bytes.fill(0)
+    using content = await this.#keeping.unwrap(sealedName(ward, epoch), bytes)
+    const file = fileSchema.parse(parseJson(content.reveal().toString('utf8'), path))
     const { d } = file.key
     if (!isObject(file.key) || typeof d !== 'string')
       throw malformed(`${path} holds no private key`)
@@ -144,6 +168,9 @@ export class WardKeys {
     return { ward, identity, epoch, kid: thumbprint(key), key }
   }
 }
+
+/** What a sealed file says it is, so that one ward's key cannot be put in another's place. */
+const sealedName = (ward: string, epoch: number) => `wards/${ward}/${epoch}.jwk`
 
 function keyIdOf(identity: string): string | undefined {
   try {

@@ -1,4 +1,4 @@
-import { runAgent } from '@holdfast/agent'
+import { hardwareOptions, runAgent } from '@holdfast/agent'
 import type { Context } from './command.ts'
 import type { Input } from './input.ts'
 
@@ -18,6 +18,7 @@ export async function serveAction(input: Input, context: Context): Promise<undef
       enrolmentPort: port('enrolment-port', 9999),
       peerPort: port('peer-port', 9998),
       wireguardPort: port('wireguard-port', 51_820),
+      ...hardwareOptions(input.text('tunnel'), input.text('tpm')),
       works: {
         ...(mount === undefined ? {} : { mountPath: mount }),
         ...(reboot === undefined ? {} : { rebootCommand: reboot }),

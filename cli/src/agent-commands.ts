@@ -60,6 +60,15 @@ export const agentCommand: CommandSpec = {
         { flags: '--enrolment-port <PORT>', says: 'while it is new', default: '9999' },
         { flags: '--peer-port <PORT>', says: 'for the nodes it guards', default: '9998' },
         { flags: '--wireguard-port <PORT>', says: 'for tunnels, by UDP', default: '51820' },
+        {
+          flags: '--tunnel <NAME>',
+          says: "the tunnel's network interface, or off",
+          default: 'holdfast0',
+        },
+        {
+          flags: '--tpm <TCTI>',
+          says: "what seals the node's keys, as tpm2-tools name it, or off; default /dev/tpmrm0 if there",
+        },
       ],
       examples: [
         {

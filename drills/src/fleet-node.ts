@@ -227,6 +227,8 @@ export class FleetNode implements AsyncDisposable {
       ...['--host', '127.0.0.1', '--enrolment-port', '0'],
       ...['--boot-id', this.#bootId, '--reboot-command', `touch ${this.#rebootMark}`],
       ...['--peer-port', `${this.peerPort}`, '--wireguard-port', `${this.#wireguardPort}`],
+      // All of them share this machine's network and its TPM.
+      ...['--tunnel', 'off', '--tpm', 'off'],
     ]
   }
 }

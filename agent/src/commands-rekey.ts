@@ -1,0 +1,29 @@
+import type { CommandHandler } from './command-handler.ts'
+import type { HandlerDeps } from './command-table.ts'
+import { agentFault } from './faults.ts'
+
+/**
+ * A new passphrase in every way that the node can open by itself. Interrupted, it is begun anew: what
+ * was renewed is renewed once more, and at every moment each way has a passphrase that opens.
+ */
+export function rekeyHandler({
+  vault,
+  phase,
+}: Pick<HandlerDeps, 'vault' | 'phase'>): CommandHandler<'rekey'> {
+  return {
+    restart: 'again',
+    lane: 'vault',
+    run: async ({ signal, progress }) => {
+      if (phase() !== 'open')
+        throw agentFault('agent.command_refused', 'a vault is rekeyed while it is open', {
+          hint: 'open it first: holdfast node unlock',
+        })
+      let done = 0
+      const ways = await vault.rekey(signal, ({ keyslot, outcome }, of) => {
+        done += 1
+        progress(`keyslot ${keyslot}: ${outcome}`, done, of)
+      })
+      return { ways: ways.map((way) => ({ ...way })) }
+    },
+  }
+}
