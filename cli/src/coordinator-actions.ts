@@ -33,6 +33,7 @@ export async function serveAction(input: Input, context: Context): Promise<undef
       instance: input.text('instance') ?? hostname(),
       clock: context.clock,
       origins,
+      tpm: input.text('tpm') ?? 'auto',
       ...(addresses.length === 0 ? {} : { addresses }),
       ...(sink === undefined ? {} : { sink }),
       onResume: (event) => log.info(event, 'resumed'),

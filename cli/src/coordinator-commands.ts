@@ -49,6 +49,11 @@ export const coordinatorCommand: CommandSpec = {
           completes: 'file',
         },
         {
+          flags: '--tpm <TCTI>',
+          says: "the TPM that witnesses the state's generation: auto takes this machine's own if it has one; off; or its address",
+          default: 'auto',
+        },
+        {
           flags: '--log <LEVEL>',
           says: 'least level logged on standard error',
           choices: ['debug', 'info', 'warn', 'error', 'silent'],

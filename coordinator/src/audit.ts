@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { type Clock, canonicalJson, defined } from '@holdfast/base'
+import { type Clock, canonicalJson, defined, isFault } from '@holdfast/base'
 import type { Selectable } from 'kysely'
 import type { Database, Store, Work } from './store.ts'
 import type { AuditTable } from './tables.ts'
@@ -56,6 +56,24 @@ export async function record(work: Work, clock: Clock, event: AuditEvent): Promi
 /** Appends in a transaction of its own: refusals, failures, reads. */
 export async function recordAlone(store: Store, clock: Clock, event: AuditEvent): Promise<void> {
   await store.write((work) => record(work, clock, event))
+}
+
+/** Reads something and records that it was read, or that it could not be. */
+export async function recordReading<T>(
+  store: Store,
+  clock: Clock,
+  event: Omit<AuditEvent, 'outcome' | 'data'>,
+  read: () => Promise<T>,
+): Promise<T> {
+  try {
+    const value = await read()
+    await recordAlone(store, clock, { ...event, outcome: 'done' })
+    return value
+  } catch (error) {
+    if (!isFault(error)) throw error
+    await recordAlone(store, clock, { ...event, outcome: 'failed', data: { code: error.code } })
+    throw error
+  }
 }
 
 export interface AuditVerdict {

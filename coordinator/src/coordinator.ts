@@ -2,7 +2,7 @@ import { type Clock, isFault, type Secret, systemClock } from '@holdfast/base'
 import type { CoordinatorState, ReasonCode } from '@holdfast/protocol'
 import type { Pins, Policy } from '@holdfast/seal'
 import type { Insertable } from 'kysely'
-import { recordAlone, repairTail } from './audit.ts'
+import { recordReading, repairTail } from './audit.ts'
 import {
   checkClaimToken,
   claim,
@@ -17,12 +17,12 @@ import { coordinatorFault } from './faults.ts'
 import { activateGeneration, type Candidate, prepareGeneration } from './generation.ts'
 import { type Header, readHeader } from './header.ts'
 import { type Identity, installIdentity, loadIdentity } from './identity.ts'
-import { type Findings, judge, reasonTexts } from './life.ts'
+import { type Findings, judge, requireState } from './life.ts'
 import { readSecret, type SecretName } from './secrets.ts'
 import { isUnreachable, openStore, type Store, type StoreLocation, type Work } from './store.ts'
 import type { WayTable } from './tables.ts'
 import { makeWay, openByMachine, readKey, type WayKind } from './ways.ts'
-import { readWitness, writeWitness } from './witness.ts'
+import { type GenerationCounter, HostWitness } from './witness.ts'
 
 export interface CoordinatorOptions {
   /** Holds identity, marker, claim token and the host key; 0700. */
@@ -30,6 +30,8 @@ export interface CoordinatorOptions {
   store: StoreLocation
   pins: Pins
   clock?: Clock
+  /** Witnesses the generation where no old disk can be put back. */
+  counter?: GenerationCounter | undefined
 }
 
 /** The sealed state while it is open: never outlives `seal()`. */
@@ -49,6 +51,8 @@ export class Coordinator implements AsyncDisposable {
   readonly directory: string
   readonly pins: Pins
   readonly clock: Clock
+  /** What this host has seen of the generations, apart from the store. */
+  readonly host: HostWitness
   #identity: Identity
   #open: OpenState | undefined
   #header: { header: Header; digest: string } | undefined
@@ -70,6 +74,7 @@ export class Coordinator implements AsyncDisposable {
     this.#identity = identity
     this.directory = options.directory
     this.pins = options.pins
+    this.host = new HostWitness(options.directory, options.counter)
     this.clock = options.clock ?? systemClock
     this.#findings = findings
   }
@@ -230,16 +235,7 @@ export class Coordinator implements AsyncDisposable {
   /** A secret of the sealed state; every reading is in the audit log. */
   async secret(name: SecretName, actor = 'coordinator'): Promise<Secret> {
     const event = { actor, action: 'secret.read', subject: name }
-    try {
-      const value = await this.#readSecret(name)
-      await recordAlone(this.store, this.clock, { ...event, outcome: 'done' })
-      return value
-    } catch (error) {
-      if (!isFault(error)) throw error
-      const data = { code: error.code }
-      await recordAlone(this.store, this.clock, { ...event, outcome: 'failed', data })
-      throw error
-    }
+    return await recordReading(this.store, this.clock, event, () => this.#readSecret(name))
   }
 
   async #readSecret(name: SecretName): Promise<Secret> {
@@ -281,18 +277,7 @@ export class Coordinator implements AsyncDisposable {
 
   /** @throws Fault coordinator.not_in_this_state unless in one of these states */
   require(...states: readonly CoordinatorState[]): void {
-    if (states.includes(this.state)) return
-    if (this.reason === 'storage_unreachable') {
-      const { text, hint } = reasonTexts.storage_unreachable
-      throw coordinatorFault('coordinator.storage_unreachable', text, { hint })
-    }
-    throw coordinatorFault(
-      'coordinator.not_in_this_state',
-      `this is possible in ${states.join(' or ')}, and the coordinator is in ${this.state} (${this.reason})`,
-      {
-        hint: 'holdfast coordinator status',
-      },
-    )
+    requireState(judge(this.#findings), states)
   }
 
   async manifestChanged(): Promise<void> {
@@ -307,8 +292,9 @@ export class Coordinator implements AsyncDisposable {
   async #adopt(open: OpenState): Promise<void> {
     const { cluster, generation } = open.header
     if (this.#identity.temporary) await this.#bringIdentity(open)
-    const seen = await readWitness(this.directory)
-    const before = seen?.cluster === cluster ? seen.generation : 0
+    const seen = await this.host.look(cluster)
+    // An old disk says nothing about how much newer the newest was.
+    const before = seen.behind ? Math.max(seen.generation, generation + 1) : seen.generation
     this.#witnessed = Math.max(this.#witnessed, before)
     if (this.#open?.key !== open.key) this.#open?.key[Symbol.dispose]()
     this.#open = open
@@ -317,7 +303,7 @@ export class Coordinator implements AsyncDisposable {
     const witnessed = this.#witnessed > generation ? 'ahead' : 'consistent'
     this.#findings = { ...this.#findings, key: 'open', witnessed }
     this.#noticeTrust()
-    await writeWitness(this.directory, { cluster, generation })
+    await this.host.note({ cluster, generation: Math.max(generation, this.#witnessed) })
   }
 
   async #bringIdentity({ key, header }: OpenState): Promise<void> {

@@ -19,6 +19,7 @@ export const coordinatorFault = faults({
   'coordinator.sink_invalid': 'invalid',
   'coordinator.storage_missing': 'absent',
   'coordinator.storage_unreachable': 'unavailable',
+  'coordinator.tpm_failed': 'unavailable',
   'coordinator.way_of_holders': 'refused',
   'coordinator.way_unknown': 'absent',
   'coordinator.way_unproven': 'refused',

@@ -30,7 +30,7 @@ import type { Coordinator } from './coordinator.ts'
 import { coordinatorFault } from './faults.ts'
 import { identityFile } from './identity.ts'
 import type { Work } from './store.ts'
-import { writeWitness } from './witness.ts'
+import { writeFirstWitness } from './witness.ts'
 
 // A second instance of a cluster. It needs what lies outside the store: the identity key and the host
 // key. Somebody at the machine of a running instance makes a token there, which works once and for
@@ -154,7 +154,7 @@ export async function joinCluster(request: JoinRequest): Promise<{ cluster: stri
   await ensureDirectory(directory)
   // The marker first: however this is interrupted, the directory is never taken for a new one.
   await writeMarker(directory, cluster)
-  await writeWitness(directory, { cluster, generation })
+  await writeFirstWitness(directory, { cluster, generation })
   if (hostKey !== undefined)
     await writeDurable(join(directory, hostKeyFile), hostKey, { mode: 0o400 })
   await writeDurable(join(directory, identityFile), identity)

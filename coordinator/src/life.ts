@@ -1,4 +1,5 @@
 import type { CoordinatorState, ReasonCode } from '@holdfast/protocol'
+import { coordinatorFault } from './faults.ts'
 
 /** What is found at start, before anything is decided. */
 export interface Findings {
@@ -35,6 +36,25 @@ export function judge(found: Findings): Verdict {
   if (found.witnessed === 'ahead') return { state: 'recovery', reason: 'rollback_suspected' }
   if (found.manifest === 'absent') return { state: 'ready', reason: 'manifest_needed' }
   return { state: 'running', reason: 'open' }
+}
+
+/**
+ * @throws Fault coordinator.not_in_this_state, coordinator.storage_unreachable
+ */
+export function requireState(
+  { state, reason }: Verdict,
+  states: readonly CoordinatorState[],
+): void {
+  if (states.includes(state)) return
+  if (reason === 'storage_unreachable') {
+    const { text, hint } = reasonTexts.storage_unreachable
+    throw coordinatorFault('coordinator.storage_unreachable', text, { hint })
+  }
+  throw coordinatorFault(
+    'coordinator.not_in_this_state',
+    `this is possible in ${states.join(' or ')}, and the coordinator is in ${state} (${reason})`,
+    { hint: 'holdfast coordinator status' },
+  )
 }
 
 /** For each reason: what it means, and the next command. */

@@ -21,6 +21,7 @@ function options() {
       /** `https://host:port` of every instance, as nodes find them. */
       address: { type: 'string', multiple: true, default: [] },
       'audit-sink': { type: 'string' },
+      tpm: { type: 'string', default: 'auto' },
       origin: { type: 'string', multiple: true, default: [] },
       refresh: { type: 'string', default: '2000' },
       rate: { type: 'string' },
@@ -53,6 +54,7 @@ async function main(): Promise<void> {
       port: Number(values.port),
       instance,
       origins: values.origin,
+      tpm: values.tpm,
       refresh: Number(values.refresh),
       report: (error) => log.error({ err: error }, 'a request failed'),
       onResume: (event) => log.info(event, 'resumed'),

@@ -12,7 +12,6 @@ import type { Coordinator } from './coordinator.ts'
 import { finish } from './finish.ts'
 import { continueHolderChange } from './manifests.ts'
 import { combine, holdersWay } from './recovery.ts'
-import { writeWitness } from './witness.ts'
 
 // What a crash, or another instance, has left to do. Run at start and then every few seconds: a
 // ceremony that was met is finished, a recovery by another instance is followed, a holder change
@@ -43,7 +42,9 @@ export async function resume(coordinator: Coordinator, deps: CeremonyDeps): Prom
   if (reason === 'storage_unreachable' || header === undefined) return events
   await attempt('ceremonies', async () => {
     await expire(deps)
-    await writeWitness(coordinator.directory, { cluster: header.cluster, generation: witnessed })
+    // Before it was open once, this host's own witness has not been looked at.
+    if (witnessed > 0)
+      await coordinator.host.note({ cluster: header.cluster, generation: witnessed })
     return undefined
   })
   for (const ceremony of await listCeremonies(deps, ['met']))

@@ -7,6 +7,8 @@ import { filePin } from './file-pin.ts'
 import { keepResuming, type ResumeEvent, resume } from './resume.ts'
 import { type ServerOptions, serveApi } from './server.ts'
 import type { StoreLocation } from './store.ts'
+import { findTpm, tpmCounter } from './tpm-counter.ts'
+import type { GenerationCounter } from './witness.ts'
 
 // A coordinator as a service: opens its store, takes up what a crash has left, answers its API, and
 // looks after unfinished things until it is stopped.
@@ -20,6 +22,8 @@ export interface ServiceOptions
   /** This instance's own name. */
   instance: string
   clock?: Clock
+  /** The TPM that witnesses the generation: `auto` for this machine's own, `off`, or its TCTI. */
+  tpm?: string
   /** Milliseconds between looks at what other instances have done. Default 2 000. */
   refresh?: number
   onResume: (event: ResumeEvent) => void
@@ -41,6 +45,11 @@ export async function locateStore(directory: string, store: string): Promise<Sto
   return { engine: 'postgresql', url }
 }
 
+async function counterOf(tpm: string): Promise<GenerationCounter | undefined> {
+  const tcti = tpm === 'auto' ? await findTpm() : tpm
+  return tcti === undefined || tcti === 'off' ? undefined : tpmCounter(tcti)
+}
+
 /** Serves until `signal` aborts. `onReady` is told when it listens. */
 export async function runService(
   options: ServiceOptions,
@@ -51,7 +60,8 @@ export async function runService(
   const directory = resolve(options.directory) // the host key's pin holds a path that stays
   await ensureDirectory(directory)
   const pins = createPins({ extra: [filePin(directory)] })
-  await using coordinator = await Coordinator.start({ directory, store, pins })
+  const counter = await counterOf(options.tpm ?? 'off')
+  await using coordinator = await Coordinator.start({ directory, store, pins, counter })
   const deps: CeremonyDeps = {
     store: coordinator.store,
     clock,
