@@ -1,5 +1,7 @@
+import { ceremonyRoutes } from './api-ceremonies.ts'
 import { nodeRoutes } from './api-nodes.ts'
-import { ceremonyRoutes, keyRoutes, manifestRoutes, statusRoutes } from './api-status.ts'
+import { keyRoutes, manifestRoutes } from './api-state.ts'
+import { statusRoutes } from './api-status.ts'
 import { userRoutes } from './api-users.ts'
 
 /** Everything a coordinator can be asked over HTTPS. */

@@ -1,5 +1,7 @@
 export * from './api.ts'
+export * from './api-ceremonies.ts'
 export * from './api-nodes.ts'
+export * from './api-state.ts'
 export * from './api-status.ts'
 export * from './api-users.ts'
 export * from './codes.ts'
