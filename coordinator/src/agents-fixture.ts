@@ -29,6 +29,7 @@ import { type EnrolmentDeps, enrolNode } from './enrolment-driver.ts'
 import { filePin } from './file-pin.ts'
 import { createInvite } from './invites.ts'
 import { currentManifest, proposeManifest } from './manifests.ts'
+import type { StoreLocation } from './store.ts'
 
 // A real coordinator, real TLS, real sealed channel and sessions; the node's disk is the only thing
 // that is not there.
@@ -93,29 +94,29 @@ export async function instanceOf(
   }
 }
 
-export async function world(over: Partial<ManifestInput> = {}) {
+export async function world(over: Partial<ManifestInput> = {}, store?: StoreLocation) {
   const directory = await mkdtemp(join(tmpdir(), 'holdfast-agents-'))
   const clock = movableClock()
   const coordinator = await Coordinator.start({
     directory,
-    store: { engine: 'sqlite', path: join(directory, 'state.db') },
+    store: store ?? { engine: 'sqlite', path: join(directory, 'state.db') },
     pins: createPins({ extra: [filePin()] }),
     clock,
   })
   const token = await readFile(join(directory, 'claim-token'), 'utf8')
   await coordinator.claim(token, 'fleet', async () => undefined)
-  const { store } = coordinator
+  const { store: opened } = coordinator
   const cluster = () => coordinator.header?.cluster ?? ''
   await proposeManifest(
     coordinator,
-    { store, clock, cluster },
+    { store: opened, clock, cluster },
     { ...manifest, ...over },
     'user:ada',
   )
   assert.equal(coordinator.state, 'running')
   const first = await instanceOf(coordinator, clock, 'one')
   const deps: EnrolmentDeps = {
-    store,
+    store: opened,
     clock,
     cluster,
     authority: () => coordinator.header?.authority ?? '',
@@ -129,13 +130,14 @@ export async function world(over: Partial<ManifestInput> = {}) {
     identity: coordinator.identity.digest,
   }
   return {
+    directory,
     coordinator,
-    store,
+    store: opened,
     clock,
     deps,
     first,
     invite: (uses = 1, domain?: string) =>
-      store.write((work) =>
+      opened.write((work) =>
         createInvite(work, clock, { label: '', minutes: 60, uses, domain }, 'user:ada'),
       ),
     [Symbol.asyncDispose]: async () => {

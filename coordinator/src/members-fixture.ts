@@ -7,6 +7,7 @@ import type { NodeReport } from '@holdfast/protocol/frames'
 import { idle, order, proven, TestNode, type World, way, world } from './agents-fixture.ts'
 import { enrolNode } from './enrolment-driver.ts'
 import { Reshares } from './reshares.ts'
+import type { StoreLocation } from './store.ts'
 
 // Nodes that guard each other as the agent does, without disks: what a guardian has is a map, what a
 // ward has is the set that it last proved. Keys and signatures are real.
@@ -113,10 +114,10 @@ export class Member extends TestNode {
   }
 
   /** Connects again after its session was ended. */
-  async again(): Promise<void> {
+  async again(...urls: string[]): Promise<void> {
     await this.session?.[Symbol.asyncDispose]()
     this.state = undefined
-    await this.connect()
+    await this.connect(...urls)
   }
 }
 
@@ -126,8 +127,11 @@ export const guardianRules: Partial<ManifestInput> = {
 }
 
 /** A coordinator with its re-share duty, and a fleet to come. */
-export async function fleetWorld(over: Partial<ManifestInput> = {}, atOnce?: number) {
-  const here = await world({ ...guardianRules, ...over })
+export async function fleetWorld(
+  over: Partial<ManifestInput> = {},
+  { atOnce, store }: { atOnce?: number; store?: StoreLocation } = {},
+) {
+  const here = await world({ ...guardianRules, ...over }, store)
   const members = new Map<string, Member>()
   const { coordinator, first, clock } = here
   const limit = atOnce === undefined ? {} : { atOnce }

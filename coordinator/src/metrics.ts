@@ -5,12 +5,14 @@ import { newestEntry } from './audit.ts'
 import { holderMargin, holderStates } from './holders.ts'
 import type { ServerDeps } from './mount.ts'
 import { NodeCounter } from './node-counts.ts'
+import { reshareGauges } from './reshare-metrics.ts'
 
 /** `GET /metrics` in the Prometheus format. Nothing in it is secret, and it also answers while sealed. */
 export function mountMetrics(app: OpenAPIHono, deps: ServerDeps): void {
   const registry = new Registry()
   stateGauges(deps, registry)
   storeGauges(deps, registry)
+  reshareGauges(deps, registry)
   const requests = new Counter({
     name: 'holdfast_coordinator_requests_total',
     help: 'Requests answered, by status class.',

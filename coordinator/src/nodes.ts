@@ -201,13 +201,11 @@ export async function removeNode(
       hint: 'let it leave first: the command leave',
     })
   }
-  // Who leaves is not moved any more, and may itself be waiting for the keys of a lost one.
-  const leaving = await leavingNodes(work)
-  const wards = (await wardsOf(work, node)).filter((ward) => !leaving.has(ward))
+  const wards = await wardsInNeed(work, node, liveness)
   if (wards.length > 0) {
-    const text = `${row.name} is a guardian of ${wards.length} nodes, which would lose a share`
+    const text = `${row.name} is a guardian of ${wards.length} nodes that could not open without its share`
     throw nodeFault('node.guards_others', text, {
-      hint: 'wait until they have moved to other guardians: GET /v1/nodes',
+      hint: 'wait until they have moved to other guardians, or bring theirs back: holdfast node list',
       details: { wards },
     })
   }
@@ -219,6 +217,35 @@ export async function removeNode(
     outcome: 'done',
     data: { name: row.name, phase: row.phase },
   })
+}
+
+/**
+ * Wards of a node that have fewer living guardians than their threshold without it. Who leaves is not
+ * moved any more, and may itself be waiting for the keys of a lost one.
+ */
+async function wardsInNeed(work: Work, node: string, liveness: Liveness): Promise<string[]> {
+  const wards = await work
+    .selectFrom('nodes')
+    .select(['node', 'guardians', 'threshold'])
+    .where('node', 'in', ['', ...(await wardsOf(work, node))])
+    .execute()
+  const guardians = [...new Set(wards.flatMap(guardiansOf))]
+  const rows = await work
+    .selectFrom('nodes')
+    .select(['node', 'instance', 'heard_at'])
+    .where('node', 'in', ['', ...guardians])
+    .where('frozen', '=', 0)
+    .where('phase', 'in', ['open', 'locked'])
+    .execute()
+  const living = new Set(
+    rows.filter((each) => isConnected(each, liveness)).map((each) => each.node),
+  )
+  living.delete(node)
+  const leaving = await leavingNodes(work)
+  return wards
+    .filter((ward) => !leaving.has(ward.node))
+    .filter((ward) => guardiansOf(ward).filter((id) => living.has(id)).length < ward.threshold)
+    .map((ward) => ward.node)
 }
 
 async function leavingNodes(work: Work): Promise<Set<string>> {

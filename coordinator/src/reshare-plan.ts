@@ -171,13 +171,14 @@ export function isLost(
   return !view.connected && now - Math.max(view.heardAt, since) >= rules.lost
 }
 
-/** True when a new set would be better: a frozen one is got rid of, or more guardians answer. */
+/** True when a new set would be no worse, and without those that are lost. */
 function improves(ward: NodeView, lost: readonly string[], look: Look): boolean {
   const { views, rules } = look
   const others = Math.min(rules.count, othersFor(ward, look))
   if (others < leastGuardians(rules)) return false
   if (lost.some((id) => views.get(id)?.frozen === true)) return true
-  return others > liveGuardians(ward, views).length
+  // As many as now will do: then nobody is bound to a lost one, and its record can go.
+  return others >= liveGuardians(ward, views).length
 }
 
 /** True when its guardians could be spread over more failure domains. */

@@ -2,12 +2,14 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { systemClock } from '@holdfast/base'
 
+import { instanceOf } from './agents-fixture.ts'
 import { verifyAudit } from './audit.ts'
 
 import { type FleetWorld, fleetWorld, type Member, requireOpenable } from './members-fixture.ts'
 
 import { freezeNode, removeNode } from './nodes.ts'
 import { listReshares } from './reshare-shown.ts'
+import { Reshares } from './reshares.ts'
 
 // Real sessions, real keys and signatures, and nodes that guard each other in memory.
 
@@ -228,7 +230,7 @@ test('shares are made anew after their time, once', async () => {
 })
 
 test('no more move at once than may, and a ward that is away holds nobody up', async () => {
-  await using here = await fleetWorld({}, 2)
+  await using here = await fleetWorld({}, { atOnce: 2 })
   const members = await fleetOf(here, 'one', 'two', 'three', 'four', 'five', 'six')
   const under = async () =>
     (await listReshares(here.store.read)).filter(
@@ -240,4 +242,36 @@ test('no more move at once than may, and a ward that is away holds nobody up', a
     return guarded(members)
   }, 'everybody is guarded')
   assert.equal(most, 2)
+})
+
+test('two instances share the work, and when one dies the other goes on', async () => {
+  await using here = await fleetWorld()
+  await using second = await instanceOf(here.coordinator, here.clock, 'two')
+  const { coordinator, clock } = here
+  const other = new Reshares({ coordinator, agents: second.agents, clock })
+  const members = await fleetOf(here, 'one', 'two', 'three', 'four')
+  for (const member of members.slice(2)) await member.again(second.url)
+  // Both look at the same time; each tells only the agents that it holds.
+  const both = async () => {
+    await Promise.all([here.reshares.round(), other.round()])
+    await Promise.all([here.first.agents.look(), second.agents.look()])
+    requireOpenable(here.members)
+  }
+  for (let round = 0; round < 2; round += 1) await both()
+  const begun = await listReshares(here.store.read)
+  assert.ok(begun.some(({ state }) => state === 'preparing' || state === 'ordered'))
+  here.first.cut()
+  await here.first.agents[Symbol.asyncDispose]()
+  for (const member of members.slice(0, 2)) await member.again(second.url)
+  for (let round = 0; round < 300 && !guarded(members); round += 1) {
+    await other.round()
+    await second.agents.look()
+    requireOpenable(here.members)
+    await systemClock.sleep(10)
+  }
+  assert.equal(guarded(members), true)
+  assert.ok(
+    members.every(({ set }) => set?.epoch === 1),
+    'what was begun was finished',
+  )
 })
