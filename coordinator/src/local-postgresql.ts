@@ -15,6 +15,8 @@ export interface Postgres extends AsyncDisposable {
   readonly url: string
   /** SIGKILL for the server's main process; its children end when they notice. */
   crash(): Promise<void>
+  /** Stops all its processes where they are, as a machine that hangs; `goOn` lets them. */
+  hang(): Promise<{ goOn: () => void }>
   /** Makes a standby that every commit waits for. */
   standby(): Promise<Standby>
 }
@@ -87,12 +89,29 @@ export async function startPostgres(): Promise<Postgres> {
       const [pid] = (await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n')
       process.kill(Number(pid), 'SIGKILL')
     },
+    hang: async () => {
+      const [line = ''] = (await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n')
+      const pids = await familyOf(Number(line))
+      for (const pid of pids) process.kill(pid, 'SIGSTOP')
+      return {
+        goOn: () => {
+          for (const pid of pids) process.kill(pid, 'SIGCONT')
+        },
+      }
+    },
     standby: () => startStandby(port),
     [Symbol.asyncDispose]: async () => {
       await stop(data)
       await rm(directory, { recursive: true, force: true })
     },
   }
+}
+
+/** A process and its children, as the kernel lists them. */
+async function familyOf(parent: number): Promise<number[]> {
+  const path = `/proc/${parent}/task/${parent}/children`
+  const children = (await readFile(path, 'utf8')).trim().split(/\s+/)
+  return [parent, ...children.map(Number).filter((pid) => pid > 0)]
 }
 
 /** A server that has been killed before has nothing left to stop. */

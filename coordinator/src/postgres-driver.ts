@@ -1,10 +1,13 @@
 import { type Dialect, PostgresDialect, type PostgresPool, type PostgresPoolClient } from 'kysely'
 import type pg from 'pg'
+import { isUnreachable } from './unreachable.ts'
 
 // kysely over PostgreSQL. Of several addresses the one whose server takes writes is used: after a
 // failover the old primary is gone or read-only, and the next transaction finds the new one.
 
 const int8 = 20
+/** Milliseconds; a server that takes connections and answers nothing is as good as gone. */
+const answerWithin = 15_000
 
 /** `urls` name one database; the driver is loaded only when it is configured. */
 export async function postgresDialect(urls: readonly string[]): Promise<Dialect> {
@@ -18,6 +21,8 @@ export async function postgresDialect(urls: readonly string[]): Promise<Dialect>
       connectionString: url,
       max: 10,
       connectionTimeoutMillis: 5_000,
+      query_timeout: answerWithin, // a `query_timeout` in the address counts more
+      keepAlive: true,
       types,
       verify: requirePrimary,
     } as pg.PoolConfig) // `verify` is not in the published types
@@ -46,7 +51,8 @@ function failover(pools: readonly pg.Pool[]): PostgresPool {
     let failure: unknown
     for (let tried = 0; tried < pools.length; tried += 1) {
       try {
-        return (await pools[current]?.connect()) as PostgresPoolClient // the driver's own client
+        const client = await pools[current]?.connect()
+        if (client !== undefined) return withoutHanging(client)
       } catch (error) {
         failure = error
         current = (current + 1) % pools.length
@@ -61,4 +67,22 @@ function failover(pools: readonly pg.Pool[]): PostgresPool {
       await Promise.all(pools.map((pool) => pool.end()))
     },
   }
+}
+
+/** A connection on which a question was not answered is not asked again, but closed. */
+function withoutHanging(client: pg.PoolClient): PostgresPoolClient {
+  let silent = false
+  const query = async (...question: unknown[]): Promise<unknown> => {
+    try {
+      return await (client.query as (...words: unknown[]) => Promise<unknown>)(...question)
+    } catch (error) {
+      silent ||= isUnreachable(error)
+      throw error
+    }
+  }
+  // A cursor is no promise and is given back as it is.
+  const ask = (...question: unknown[]) =>
+    typeof question[0] === 'string' ? query(...question) : client.query(question[0] as never)
+  const release = (broken = false) => client.release(broken || silent)
+  return { query: ask, release } as unknown as PostgresPoolClient // what kysely uses of a client
 }

@@ -1,5 +1,12 @@
 import { join, resolve } from 'node:path'
-import { type Clock, defined, ensureDirectory, readBounded, systemClock } from '@holdfast/base'
+import {
+  type Clock,
+  defined,
+  ensureDirectory,
+  lock,
+  readBounded,
+  systemClock,
+} from '@holdfast/base'
 import { createPins } from '@holdfast/seal'
 import type { CeremonyDeps } from './ceremonies.ts'
 import { Coordinator } from './coordinator.ts'
@@ -60,6 +67,11 @@ export async function runService(
   const directory = resolve(options.directory) // the host key's pin holds a path that stays
   await ensureDirectory(directory)
   const pins = createPins({ extra: [filePin(directory)] })
+  // PostgreSQL keeps its clients apart; a SQLite file has one process, for as long as that lives.
+  await using _alone =
+    store.engine === 'sqlite'
+      ? await lock(join(directory, 'lock'), `the coordinator in ${directory}`)
+      : undefined
   const counter = await counterOf(options.tpm ?? 'off')
   await using coordinator = await Coordinator.start({ directory, store, pins, counter })
   const deps: CeremonyDeps = {

@@ -34,7 +34,10 @@ export function sqliteDialect(path: string): Dialect {
     return {
       close: () => database.close(),
       prepare: (sql) => {
-        const { statement, reader } = prepared.get(sql)
+        // A full disk or an I/O error has rolled back already (sqlite.org/lang_transaction.html);
+        // saying it again would be an error, and hide the first one.
+        const over = sql === 'rollback' && !database.isTransaction
+        const { statement, reader } = prepared.get(over ? 'select 1' : sql)
         return {
           reader,
           all: (parameters) => statement.all({}, ...checked(parameters)),

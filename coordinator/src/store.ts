@@ -9,6 +9,8 @@ import { postgresDialect } from './postgres-driver.ts'
 import { sqliteDialect } from './sqlite-driver.ts'
 import type { Tables } from './tables.ts'
 
+export { isUnreachable } from './unreachable.ts'
+
 // The one query code base for both engines. What is asked of an engine is transactions that
 // serialise writers of the same rows (SQLite: one writer; PostgreSQL: SERIALIZABLE with a bounded
 // number of retries), upserts and RETURNING; nothing needs one particular primary.
@@ -113,19 +115,6 @@ function queue(): <T>(task: () => Promise<T>) => Promise<T> {
     last = next.catch(() => undefined)
     return next
   }
-}
-
-const lostConnection = /^(ECONN|EPIPE|ETIMEDOUT|ENOENT|EHOST|08|57P0|25006)/
-
-/** The driver has no codes for these. */
-const lostMessage =
-  /connection (terminated|ended|timeout|error)|not queryable|timeout exceeded when trying to connect/i
-
-/** True when the engine itself could not be reached or refused to work, whatever was asked. */
-export function isUnreachable(error: unknown): boolean {
-  const { code, message } = error as { code?: unknown; message?: unknown }
-  if (typeof code === 'string' && lostConnection.test(code)) return true
-  return typeof message === 'string' && lostMessage.test(message)
 }
 
 /** True for a violated unique or primary key: SQLSTATE 23505; SQLite 2067 and 1555. */
