@@ -1,3 +1,4 @@
+import module from 'node:module'
 import { homedir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -34,6 +35,8 @@ function userName(): string {
 
 /** Runs the command; the first Ctrl-C asks it to stop, the second ends the process at once. */
 async function run(words: readonly string[]): Promise<number> {
+  // The launcher has done so before; servers and agents are started without it.
+  module.enableCompileCache(fileURLToPath(new URL('../dist/.compile-cache/', import.meta.url)))
   const [{ runCommand }, { processStreams }, { controllingTerminal }] = await Promise.all([
     import('./run-command.ts'),
     import('./streams.ts'),
