@@ -61,7 +61,9 @@ test('a node without systemd says why it runs no service, and still tells, logs 
   assert.ok(shownCode?.kind === 'code' && !text.join('').includes(shownCode.code))
   assert.equal((await result('logs', { service: 'web' })).code, 'agent.journal_absent')
 
-  const boot = commandData['first-boot'].parse((await result('first-boot')).data)
+  const made = await result('first-boot')
+  assert.equal(made.ok, true, made.message)
+  const boot = commandData['first-boot'].parse(made.data)
   assert.deepEqual(
     boot.steps.map(({ name, outcome }) => `${name} ${outcome}`),
     [

@@ -35,7 +35,8 @@ import {
 import type { PolicyDocument } from '@holdfast/protocol/documents'
 import type { Enrolment, NodeCard, NodeReport } from '@holdfast/protocol/frames'
 import { createPins, open, type Pins } from '@holdfast/seal'
-import { type Agent, type AgentEvent, type AgentOptions, startAgent } from './agent.ts'
+import { startAgent } from './agent.ts'
+import type { Agent, AgentEvent, AgentOptions } from './agent-options.ts'
 import { publicPem } from './identity.ts'
 import { wardKeyBody } from './membership.ts'
 import { type PeerFleet, peerFleet, type TestGuardian } from './peer-fleet.ts'
@@ -65,7 +66,12 @@ export interface AgentLab extends AsyncDisposable {
   card(): NodeCard
   /** Publishes services and health checks, as the manifest has them. */
   policy(given: Pick<PolicyDocument, 'services' | 'healthChecks'>): Promise<void>
-  command(command: CommandFrame['command'], given?: Record<string, unknown>): Promise<string>
+  /** With an id of one that was sent before, it is sent once more. */
+  command(
+    command: CommandFrame['command'],
+    given?: Record<string, unknown>,
+    id?: string,
+  ): Promise<string>
   resultOf(id: string): Promise<Extract<Report, { kind: 'result' }>>
   /** Waits, bounded, until something is so. */
   until<T>(what: string, look: () => T | undefined): Promise<T>
@@ -149,7 +155,7 @@ export async function agentLab(): Promise<AgentLab> {
     reshare: (guardians, epoch) => coordinator.reshare(card(), guardians, epoch),
     card,
     policy: (given) => coordinator.policy(given),
-    command: (command, given = {}) => coordinator.command(command, given),
+    command: (command, given = {}, id) => coordinator.command(command, given, id),
     resultOf: (id) =>
       until(`the result of ${id}`, () =>
         frames.find((frame) => frame.kind === 'result' && frame.command === id),
@@ -201,7 +207,7 @@ async function startProcess(
   }
 }
 
-async function until<T>(what: string, look: () => T | undefined): Promise<T> {
+export async function until<T>(what: string, look: () => T | undefined): Promise<T> {
   const deadline = performance.now() + 240_000
   while (performance.now() < deadline) {
     const found = look()
@@ -220,13 +226,14 @@ async function freePort(): Promise<number> {
   return port
 }
 
-async function testCoordinator(fleet: PeerFleet) {
+/** The least coordinator that speaks the real protocol; several nodes may be in session with it. */
+export async function testCoordinator(fleet: PeerFleet, host = '127.0.0.1') {
   const [identity, commandKey] = [p256(), p256()]
   const own = { key: identity, certificate: await selfSigned(identity, 'c', alwaysValid) }
   const server = createServer(serverTls(own, fleet.authority))
   const frames: Report[] = []
   const reports: NodeReport[] = []
-  let session: CoordinatorSession | undefined
+  const sessions = new Map<string, CoordinatorSession>()
   let version = 0
   const { proof } = signGeneration(identity, cluster, 3)
   const acceptor = acceptSessions({
@@ -243,7 +250,8 @@ async function testCoordinator(fleet: PeerFleet) {
       heartbeatSeconds: 30,
     }),
     onOpen: (opened, hello) => {
-      session = opened
+      sessions.delete(opened.node)
+      sessions.set(opened.node, opened)
       reports.push(hello.report)
     },
     onFrame: (_, frame) => {
@@ -251,19 +259,22 @@ async function testCoordinator(fleet: PeerFleet) {
       if (frame.kind === 'report') reports.push(frame.report)
     },
     onClose: (closed) => {
-      if (session === closed) session = undefined
+      if (sessions.get(closed.node) === closed) sessions.delete(closed.node)
     },
     onTwin: () => undefined,
   })
-  server.listen(0, '127.0.0.1')
+  server.listen(0, host)
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo // a listening TCP server has one
-  const current = () => until('a session', () => session)
+  const current = (node?: string) =>
+    until('a session', () =>
+      node === undefined ? [...sessions.values()].at(-1) : sessions.get(node),
+    )
   const enrolment: Omit<Enrolment, 'certificate' | 'genesis'> = {
     cluster,
     name: 'web-1',
     authority: fleet.authority,
-    coordinators: [`https://127.0.0.1:${port}`],
+    coordinators: [`https://${host}:${port}`],
     coordinatorIdentity: keyId(identity),
     commandKey: publicPem(commandKey),
     address: '10.88.0.2/16',
@@ -272,6 +283,8 @@ async function testCoordinator(fleet: PeerFleet) {
     enrolment,
     frames,
     reports,
+    session: current,
+    sign: (document: Parameters<typeof signDocument>[1]) => signDocument(commandKey, document),
     reshare: async (ward: NodeCard, guardians: readonly TestGuardian[], epoch: number) => {
       const id = newId()
       const set = { id, epoch, threshold: Math.floor(guardians.length / 2) + 1 }
@@ -289,9 +302,12 @@ async function testCoordinator(fleet: PeerFleet) {
       const body = JSON.stringify({ ...rest, ...given, twoPersonRule: false })
       await to.deliver(signDocument(commandKey, { name: 'policy', version, body }))
     },
-    command: async (command: CommandFrame['command'], given: Record<string, unknown>) => {
+    command: async (
+      command: CommandFrame['command'],
+      given: Record<string, unknown>,
+      id = newId(),
+    ) => {
       const to = await current()
-      const id = newId()
       const frame = { id, command, arguments: given, by: 'test' }
       await to.deliver(signCommand(commandKey, { cluster, node: to.node }, frame))
       return id

@@ -1,7 +1,7 @@
 import { type Clock, ensureDirectory, messageOf, systemClock } from '@holdfast/base'
-import type { SessionState } from '@holdfast/link'
 import type { AgentFrame, Enrolment, NodeReport } from '@holdfast/protocol/frames'
 import { createPins, type Pins } from '@holdfast/seal'
+import type { Agent, AgentEvent, AgentOptions } from './agent-options.ts'
 import { handlersOf } from './command-table.ts'
 import { Commands } from './commands.ts'
 import { publicPem } from './identity.ts'
@@ -12,9 +12,9 @@ import type { LifeState } from './life-state.ts'
 import { LockedApi } from './locked-api.ts'
 import { Membership, wardIdentityOf } from './membership.ts'
 import { type NodeDirectory, openNodeDirectory } from './node-directory.ts'
-import type { NetworkStatus, NodeNetworkOptions } from './node-network.ts'
+import type { NetworkStatus } from './node-network.ts'
 import { NodeVault } from './node-vault.ts'
-import { NodeWorks, type WorksOptions } from './node-works.ts'
+import { NodeWorks } from './node-works.ts'
 import type { WardIdentity } from './peer-client.ts'
 import { peerPin } from './peer-pin.ts'
 import { reportOf } from './report.ts'
@@ -23,47 +23,6 @@ import { type Systemd, systemdOf } from './systemd.ts'
 import { temporaryPin } from './temporary-pin.ts'
 import { UnlockDesk } from './unlock-desk.ts'
 import { UnlockProgress } from './unlock-progress.ts'
-
-/** What an agent is started with. */
-export interface AgentOptions {
-  /** Where keys and boot state are, outside of the vault. */
-  directory: string
-  /** On a tmpfs. */
-  runtimeDirectory: string
-  /** The disk that becomes, or is, the vault. */
-  device: string
-  host?: string
-  enrolmentPort: number
-  peerPort: number
-  wireguardPort: number
-  /** The network interface of this node's tunnel; without it there is none. */
-  tunnel?: NonNullable<NodeNetworkOptions['tunnel']>
-  /** The TPM that seals this node's keys, as TPM2TOOLS_TCTI; without it they are in plain files. */
-  tpm?: string
-  onEvent?: (event: AgentEvent) => void
-  clock?: Clock
-  backoff?: { base: number; most: number }
-  works?: WorksOptions
-}
-
-/** What an agent tells whoever runs it; the code is for the console and nobody else. */
-export type AgentEvent =
-  | { kind: 'code'; code: string }
-  | { kind: 'enrolment_port'; port: number }
-  | { kind: 'peer_port'; port: number }
-  | { kind: 'repaired'; copies: readonly string[] }
-  | { kind: 'phase'; phase: LifeState['phase']; task?: string; step?: string }
-  | { kind: 'session'; state: SessionState['kind'] }
-  | { kind: 'incident'; code: string; text: string }
-  | { kind: 'waiting'; text: string }
-  /** Panic 2 or 3 is over: this process must end, and the next start is a new machine's. */
-  | { kind: 'forgotten' }
-
-export interface Agent extends AsyncDisposable {
-  readonly node: string
-  readonly state: LifeState
-  report(): Promise<NodeReport>
-}
 
 /** Starts the agent of this machine; it goes on from wherever it was stopped. */
 export async function startAgent(options: AgentOptions, signal: AbortSignal): Promise<Agent> {

@@ -10,6 +10,7 @@ await using opened = await openNodeDirectory(directory)
 const node = new NodeFirstBoot({
   directory,
   keys: opened.keys,
+  keeping: opened.keeping,
   clock: systemClock,
   onTouch: (touch, path) => {
     throw new Error(`${path} ${touch}`)

@@ -54,7 +54,7 @@ async function scratch(): Promise<{ path: string } & AsyncDisposable> {
 
 async function isWhole(folder: string): Promise<void> {
   await using node = await openNodeDirectory(join(folder, 'node'))
-  const key = await new SigningKey(node.path, node.keys).read()
+  const key = await new SigningKey(node.path, node.keys, node.keeping).read()
   assert.ok(key !== undefined)
   const tokens = new ServiceTokens(node.keys.node, () => 0)
   const vault = join(folder, 'vault')

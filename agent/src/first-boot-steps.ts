@@ -1,12 +1,9 @@
-import { access } from 'node:fs/promises'
 import type { Clock } from '@holdfast/base'
-import { createPins } from '@holdfast/seal'
 import { Canaries, type Touch } from './canaries.ts'
 import type { BootStep } from './first-boot.ts'
 import { keysPath, type NodeKeys, readKeys } from './identity.ts'
 import type { KeySeal } from './key-seal.ts'
 import { ServiceTokens, SigningKey } from './node-secrets.ts'
-import { TpmBinding } from './tpm-binding.ts'
 
 // The steps of this node's first boot, and what they have made.
 
@@ -14,15 +11,11 @@ export interface NodeFirstBootDeps {
   directory: string
   keys: NodeKeys
   /** How the files with private keys are kept. */
-  keeping?: KeySeal
+  keeping: KeySeal
   clock: Clock
-  /** TPM2TOOLS_TCTI; without one, the kernel's TPM if there is one. */
-  tcti?: string
   onTouch: (touch: Touch, path: string) => Promise<void> | void
 }
 
-/** The kernel's TPM, behind its resource manager. */
-const tpmDevice = '/dev/tpmrm0'
 const noVault = 'the vault is not mapped on this machine, so there is no place for them'
 
 export class NodeFirstBoot {
@@ -30,26 +23,18 @@ export class NodeFirstBoot {
   readonly #deps: NodeFirstBootDeps
   readonly #signing: SigningKey
   readonly #tokens: ServiceTokens
-  readonly #tpm: TpmBinding
 
   constructor(deps: NodeFirstBootDeps) {
-    const { directory, keys, clock, tcti, onTouch } = deps
+    const { directory, keys, keeping, clock, onTouch } = deps
     this.#deps = deps
     this.canaries = new Canaries(directory, onTouch)
-    this.#signing = new SigningKey(directory, keys)
+    this.#signing = new SigningKey(directory, keys, keeping)
     this.#tokens = new ServiceTokens(keys.node, () => clock.now())
-    this.#tpm = new TpmBinding(directory, keys, createPins(tcti === undefined ? {} : { tcti }))
   }
 
   /** Paths of the services' tokens in the mounted vault. */
   credentials(vault: string, services: readonly string[]): Record<string, string> {
     return Object.fromEntries(services.map((name) => [name, this.#tokens.path(vault, name)]))
-  }
-
-  /** Whether this is the machine that the node was bound to; undefined when it never was. */
-  async sameMachine(): Promise<boolean | undefined> {
-    const found = await this.#tpm.check()
-    return found === 'unbound' ? undefined : found === 'bound'
   }
 
   /** All steps, for the mounted vault if there is one. */
@@ -74,32 +59,17 @@ export class NodeFirstBoot {
     }
   }
 
+  /** The keys are sealed when the agent starts and has been given a TPM; here it is only told. */
   #tpmBinding(): BootStep {
+    const sealed = this.#deps.keeping.kind === 'tpm'
     return {
       name: 'tpm-binding',
-      check: async () => {
-        if (!(await this.#hasTpm())) return { absent: 'this machine has no TPM' }
-        // A binding to another machine is not replaced unasked: that would hide that it was moved.
-        const found = await this.#tpm.check()
-        return found === 'unbound' ? 'missing' : 'kept'
-      },
-      make: async (renew) => {
-        if (renew) await this.#tpm.drop()
-        await this.#tpm.make()
-      },
-      detail: async () =>
-        (await this.#tpm.check()) === 'bound'
-          ? 'bound to this machine'
-          : 'bound to another machine: find out which, or renew it',
+      fixed: 'the keys are sealed at the start of an agent that has a TPM, and stay so',
+      check: async () =>
+        sealed ? 'kept' : { absent: "no TPM: the node's private keys lie in plain files" },
+      make: async () => undefined, // as above
+      detail: async () => "the node's private keys open with this machine's TPM alone",
     }
-  }
-
-  async #hasTpm(): Promise<boolean> {
-    if (this.#deps.tcti !== undefined) return true
-    return await access(tpmDevice).then(
-      () => true,
-      () => false,
-    )
   }
 
   #signingKey(): BootStep {

@@ -4,7 +4,8 @@
  * connection, protocol for the words on them. Of libraries: zod, because what comes from outside is
  * checked before it is believed, and what link brings. No HTTP framework, no database, no logger.
  */
-export { type Agent, type AgentEvent, type AgentOptions, startAgent } from './agent.ts'
+export { startAgent } from './agent.ts'
+export type { Agent, AgentEvent, AgentOptions } from './agent-options.ts'
 export { agentFault } from './faults.ts'
 export { peerPort } from './guardian-server.ts'
 export { type NodeKeys, publicKeys } from './identity.ts'

@@ -1,6 +1,6 @@
 import type { Clock } from '@holdfast/base'
 import type { AgentFrame, NodeReport } from '@holdfast/protocol/frames'
-import type { AgentEvent, AgentOptions } from './agent.ts'
+import type { AgentEvent, AgentOptions } from './agent-options.ts'
 import type { CommandResult } from './commands.ts'
 import { serveEnrolment } from './enrolment.ts'
 import { forgetNode } from './forget.ts'

@@ -12,22 +12,26 @@ import {
 } from '@holdfast/base'
 import { isSigned, keyId, signBody } from '@holdfast/link'
 import { type NodeKeys, publicPem } from './identity.ts'
+import type { KeySeal } from './key-seal.ts'
 
 // What a node makes for its services at first boot: a signing key, endorsed by its identity, and one
 // token for each service, signed by that key. A token is a JWS (RFC 7515, ES256) that says which
 // service of which node holds it; whoever knows the node's id can check the chain.
 
 /** Where the signing key and its endorsement are, in the node's directory. */
-const signingKeyName = 'signing-key.pem'
-const endorsementName = 'signing-key.json'
+const signingKeyName = 'signing-key.json'
+const endorsementName = 'signing-key-endorsement.json'
 
 export class SigningKey {
   readonly #directory: string
   readonly #keys: NodeKeys
+  readonly #keeping: KeySeal
 
-  constructor(directory: string, keys: NodeKeys) {
+  /** `keeping` says how files with private keys are kept in the directory. */
+  constructor(directory: string, keys: NodeKeys, keeping: KeySeal) {
     this.#directory = directory
     this.#keys = keys
+    this.#keeping = keeping
   }
 
   /** The key, when it is there and the identity of this node has endorsed it. */
@@ -35,9 +39,10 @@ export class SigningKey {
     const bytes = await readIfPresent(join(this.#directory, signingKeyName), 8192)
     const endorsement = await readIfPresent(join(this.#directory, endorsementName), 8192)
     if (bytes === undefined || endorsement === undefined) return undefined
-    using pem = Secret.take(bytes)
     try {
-      const key = createPrivateKey(pem.reveal())
+      using file = await this.#keeping.unwrap(signingKeyName, bytes)
+      const { key: pem } = parseJsonObject(file.reveal().toString('utf8'), signingKeyName)
+      const key = createPrivateKey(String(pem))
       const { signature } = parseJsonObject(endorsement.toString('utf8'), endorsementName)
       const body = this.#body(key)
       const good = isSigned(this.#keys.identity, 'signing-key', body, String(signature))
@@ -50,11 +55,12 @@ export class SigningKey {
   async make(): Promise<void> {
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
     const exported = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
-    using pem = Secret.copy(exported)
+    using file = Secret.copy(JSON.stringify({ v: 1, key: exported }))
+    using kept = await this.#keeping.wrap(signingKeyName, file)
     const body = this.#body(privateKey)
     const signature = signBody(this.#keys.identity, 'signing-key', body)
     // Between the two writes the old endorsement does not fit the new key, which is then made again.
-    await writeDurable(join(this.#directory, signingKeyName), pem.reveal())
+    await writeDurable(join(this.#directory, signingKeyName), kept.reveal())
     await writeDurable(
       join(this.#directory, endorsementName),
       `${JSON.stringify({ ...body, signature })}\n`,

@@ -30,8 +30,6 @@ export interface WorksOptions {
   rebootCommand?: string
   /** A file that has another text after every boot. Default the kernel's. */
   bootIdPath?: string
-  /** TPM2TOOLS_TCTI of the TPM that this machine is bound to; default the kernel's. */
-  tcti?: string
 }
 
 export interface WorksDeps {
@@ -95,7 +93,6 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
       keys,
       keeping: deps.keeping,
       clock,
-      ...(options.tcti === undefined ? {} : { tcti: options.tcti }),
       onTouch: (touch, path) => {
         deps.onIncident(`canary.${touch}`, `${path} was ${touch}`)
         deps.onChange()
@@ -107,7 +104,7 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
   start(device: string | undefined): void {
     const { signal } = this.#stop
     if (device !== undefined) this.afterOpen(device)
-    const all = [this.services.watch(signal), this.#watchHealth(signal), this.#checkMachine()]
+    const all = [this.services.watch(signal), this.#watchHealth(signal)]
     this.#watching = Promise.all(all).then(() => undefined)
   }
 
@@ -201,14 +198,6 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
       })
       await this.#deps.clock.sleep(healthInterval, signal).catch(() => undefined)
     }
-  }
-
-  /** A disk that has come to another machine is an incident; it may have been copied. */
-  async #checkMachine(): Promise<void> {
-    const same = await this.#firstBoot.sameMachine()
-    if (same !== false) return
-    const text = "this node's disk is not in the machine that it was bound to"
-    this.#deps.onIncident('node.machine_changed', text)
   }
 
   /** What fails every few seconds in the same way is told once. */

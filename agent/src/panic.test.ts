@@ -6,8 +6,8 @@ import { run, Secret } from '@holdfast/base'
 import { type LockedState, lockedStateSchema } from '@holdfast/protocol/locked-state'
 import { open } from '@holdfast/seal'
 import { listBackups, luksType, readUuid, restoreHeader } from '@holdfast/vault'
-import type { Agent } from './agent.ts'
 import { type AgentLab, agentLab } from './agent-lab.ts'
+import type { Agent } from './agent-options.ts'
 import { isReceiptOf, type SignedReceipt } from './receipt.ts'
 
 // Real volumes, a real coordinator's session, and operators at the peer port.

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { appendFile } from 'node:fs/promises'
-import { type AgentEvent, type AgentOptions, startAgent } from './agent.ts'
+import { startAgent } from './agent.ts'
+import type { AgentEvent, AgentOptions } from './agent-options.ts'
 
 // The agent as a process: what it prints, and how long it runs. The command line and this part's own
 // main file use it alike.
