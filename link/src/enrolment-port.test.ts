@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer } from 'node:http'
+import { createServer, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import type { Enrolment, NodeCard } from '@holdfast/protocol/frames'
@@ -113,6 +113,30 @@ test('five wrong offers replace the code; the old one is dead and the new one wo
   const refused = { code: 'link.enrolment_refused', message: /does not open/ }
   await assert.rejects(carded.push(enrolment), refused)
   await assert.rejects(fetchCard(here.address, old), { code: 'link.enrolment_wrong_code' })
+  await (await fetchCard(here.address, here.code())).push(enrolment)
+  assert.equal(here.accepted.length, 1)
+})
+
+test('a stranger who takes code after code away is not heard any more, and the right one still is', async () => {
+  await using here = await node()
+  const body = JSON.stringify({
+    key: makePair().shown,
+    offer: 'e30.AAAA.AAAAAAAAAAAAAAAA.AA.AAAAAAAAAAAAAAAAAAAAAA',
+  })
+  const post = () =>
+    new Promise<number | undefined>((resolve, reject) => {
+      const options = { method: 'POST', localAddress: '127.0.0.2', agent: false }
+      const sent = request(enrolmentUrl(here.address), options, (reply) => {
+        reply.resume()
+        resolve(reply.statusCode)
+      })
+      sent.on('error', reject)
+      sent.end(body)
+    })
+  const statuses: unknown[] = []
+  for (let attempt = 0; attempt < 18; attempt += 1) statuses.push(await post())
+  assert.deepEqual(statuses, [...Array(15).fill(403), 400, 400, 400])
+  assert.equal(here.codes.length, 4, 'three were taken away, the fourth stays')
   await (await fetchCard(here.address, here.code())).push(enrolment)
   assert.equal(here.accepted.length, 1)
 })

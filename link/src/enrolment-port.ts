@@ -13,6 +13,7 @@ import {
   formatCode,
   makeCode,
   makePair,
+  mostAttempts,
   SealedChannel,
 } from './sealed-channel.ts'
 import { signBody } from './signing.ts'
@@ -21,6 +22,8 @@ import { signBody } from './signing.ts'
 // everything that matters is inside the sealed channel.
 //   GET  /?key=C  →  { protocol: 1, key: N, card: JWE }      anybody may ask
 //   POST / { key: C, offer: JWE }  →  { receipt: JWE }       five wrong ones replace the code
+// Whoever has made it be replaced three times is not listened to any more, so that one stranger cannot
+// take every code away before somebody has typed it.
 // The same offer may come again when a reply was lost; it gets the same receipt.
 
 /** Where a node listens while it waits to be enrolled. */
@@ -29,6 +32,10 @@ export const enrolmentPort = 9999
 const keySchema = z.string().regex(/^[A-Za-z0-9_-]{43}$/)
 const offerSchema = z.strictObject({ key: keySchema, offer: z.string().max(262_144) })
 const bodyLimit = 300_000
+/** Wrong offers from one address after which it is not heard: as many as replace the code three times. */
+const mostWrong = 3 * mostAttempts
+/** Addresses that are remembered for it. */
+const mostAddresses = 1_000
 
 export interface EnrolmentPortOptions {
   /** Default: all interfaces. */
@@ -119,6 +126,8 @@ class EnrolmentDesk {
   /** One key for as long as the code: nothing to remember per exchange, so nothing to crowd out. */
   #pair: ExchangePair = makePair()
   #attempts: Attempts = { wrong: 0 }
+  /** Wrong offers by address. */
+  readonly #wrong = new Map<string, number>()
   /** What was accepted, as its digest, and the work of accepting it. */
   #accepted: { digest: string; done: Promise<void> } | undefined
 
@@ -141,6 +150,8 @@ class EnrolmentDesk {
 
   async take(body: unknown, remote: string): Promise<{ receipt: string }> {
     const { key, offer } = offerSchema.parse(body)
+    if ((this.#wrong.get(remote) ?? 0) >= mostWrong)
+      throw linkFault('link.enrolment_refused', `${mostWrong} wrong offers came from this address`)
     const channel = this.#channel(key)
     const given = this.#open(channel, offer, remote)
     const digest = createHash('sha256').update(canonicalJson(given)).digest('base64url')
@@ -160,6 +171,7 @@ class EnrolmentDesk {
     try {
       document = channel.open('offer', offer)
     } catch (error) {
+      this.#count(remote)
       const { attempts, rotate } = countWrong(this.#attempts)
       this.#attempts = attempts
       if (rotate) this.#replaceCode()
@@ -181,6 +193,12 @@ class EnrolmentDesk {
         ? error
         : linkFault('link.enrolment_refused', 'the node could not write the enrolment down')
     }
+  }
+
+  #count(remote: string): void {
+    this.#wrong.set(remote, (this.#wrong.get(remote) ?? 0) + 1)
+    const [oldest] = this.#wrong.size > mostAddresses ? this.#wrong.keys() : []
+    if (oldest !== undefined) this.#wrong.delete(oldest)
   }
 
   #replaceCode(): void {

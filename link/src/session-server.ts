@@ -76,6 +76,8 @@ const largestMessage = 512 * 1024
 const outboxLimit = 16 * 1024 * 1024
 const helloWithin = 10_000
 const twinProbe = 3_000
+/** Connections of one node that are not let in yet: each costs a probe of the one that is. */
+const mostUndecided = 4
 const parse = parserOf(agentFrameSchema)
 
 /** Takes agents' sessions on `agentPath` of an HTTPS server made with `serverTls`. */
@@ -87,6 +89,8 @@ class SessionAcceptor implements Acceptor {
   readonly sessions = new Map<string, Session>()
   /** Connections that have not said who they are; the oldest first. */
   readonly #strangers = new Set<Session>()
+  /** How many connections of each node are neither let in nor ended. */
+  readonly #undecided = new Map<string, number>()
   readonly #options: AcceptOptions
   readonly #socketServer: WebSocketServer
   readonly #pace: Disposable
@@ -128,12 +132,25 @@ class SessionAcceptor implements Acceptor {
       refuse(socket, node === undefined ? '401 Unauthorized' : '503 Service Unavailable')
       return
     }
+    const undecided = this.#undecided.get(node) ?? 0
+    if (undecided >= mostUndecided) {
+      refuse(socket, '429 Too Many Requests')
+      return
+    }
     const remote = request.socket.remoteAddress ?? ''
     this.#socketServer.handleUpgrade(request, socket, head, (webSocket) => {
       const session = new Session(webSocket, node, remote, this.#options, this)
       this.#strangers.add(session)
+      this.#undecided.set(node, (this.#undecided.get(node) ?? 0) + 1)
       session.begin()
     })
+  }
+
+  /** The session is in, or it is over. */
+  decided({ node }: Session): void {
+    const left = (this.#undecided.get(node) ?? 1) - 1
+    if (left > 0) this.#undecided.set(node, left)
+    else this.#undecided.delete(node)
   }
 
   /** The session has said hello, or it has ended before. */
@@ -224,6 +241,7 @@ class Session implements CoordinatorSession {
   begin(): void {
     void this.channel.closed.then((closed) => {
       this.#acceptor.greeted(this)
+      if (!this.#admitted) this.#acceptor.decided(this)
       this.#outbox.fail(sessionClosed())
       this.#acceptor.leave(this)
       if (this.#admitted) this.#options.onClose(this, closed)
@@ -279,6 +297,7 @@ class Session implements CoordinatorSession {
     // Whoever has gone meanwhile was never there: `onClose` follows `onOpen` and nothing else.
     if (!this.channel.isOpen) return
     this.#admitted = true
+    this.#acceptor.decided(this)
     await this.#options.onOpen(this, hello)
   }
 }

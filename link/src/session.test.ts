@@ -5,7 +5,7 @@ import { createServer, type Server } from 'node:https'
 import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net'
 import { test } from 'node:test'
 import { type Clock, systemClock } from '@holdfast/base'
-import type { AgentFrame, NodeReport } from '@holdfast/protocol/frames'
+import { type AgentFrame, agentPath, type NodeReport } from '@holdfast/protocol/frames'
 import { WebSocket } from 'ws'
 import { alwaysValid, certificateRequest, issue, selfSigned } from './certificate.ts'
 import { keyId } from './key-id.ts'
@@ -280,6 +280,30 @@ test('two live agents with one identity: the second is refused and reported', as
   assert.match((await promise).message, /already_connected/)
   assert.equal(first.state.kind, 'open')
   assert.deepEqual(there.twins[0], here.node.id)
+})
+
+test('one node cannot fill the coordinator with connections that never say who they are', async () => {
+  const here = await world()
+  await using there = await coordinator(here)
+  const pin = keyId(here.coordinator.key)
+  const silent = () => {
+    const url = `${there.url.replace('https', 'wss')}${agentPath}`
+    const socket = new WebSocket(url, { agent: pinnedTls(pin, { own: here.node }) })
+    return new Promise<WebSocket | string>((resolve) => {
+      socket.once('open', () => resolve(socket))
+      socket.once('error', ({ message }) => resolve(message))
+    })
+  }
+  const first = await Promise.all([1, 2, 3, 4].map(silent))
+  assert.deepEqual(
+    first.map((each) => typeof each),
+    ['object', 'object', 'object', 'object'],
+  )
+  assert.match(String(await silent()), /429/)
+  for (const socket of first) if (socket instanceof WebSocket) socket.terminate()
+  // Once they are gone the agent comes in as ever.
+  await using _session = agent(here, [there.url])
+  assert.equal((await there.opened()).node, here.node.id)
 })
 
 test('an agent whose old connection is dead is let in again', async () => {
