@@ -1,4 +1,4 @@
-import type { Clock } from '@holdfast/base'
+import { type Clock, parseJsonObject } from '@holdfast/base'
 import { record } from './audit.ts'
 import { nodeFault } from './nodes-faults.ts'
 import {
@@ -82,9 +82,10 @@ export async function releaseLeavers(
     .execute()
   let changed = 0
   for (const { id, node, arguments: given, progress } of waiting) {
-    const { force = false } = JSON.parse(given) as { force?: boolean } // checked when it was ordered
+    const { force } = parseJsonObject(given, "the command's arguments")
     const left = await stillGuarded(store, views, node)
-    const stuck = force ? strandedByLeaving(views, node, rules).map((each) => each.node) : []
+    const stuck =
+      force === true ? strandedByLeaving(views, node, rules).map((each) => each.node) : []
     const waits = left.filter((ward) => !stuck.includes(ward))
     const change =
       waits.length === 0

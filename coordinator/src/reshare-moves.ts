@@ -1,6 +1,5 @@
-import { createPublicKey, type KeyObject } from 'node:crypto'
-import { type Clock, canonicalJson } from '@holdfast/base'
-import { guardianSchema } from '@holdfast/protocol/frames'
+import type { KeyObject } from 'node:crypto'
+import { type Clock, canonicalJson, parseJson } from '@holdfast/base'
 import { record } from './audit.ts'
 import { type NodeRow, portsOf } from './nodes.ts'
 import { publishPeers } from './nodes-documents.ts'
@@ -152,7 +151,7 @@ async function order(work: Work, deps: MoveDeps, reshare: Reshare): Promise<bool
   const keys = await work
     .selectFrom('ward_keys')
     .innerJoin('nodes', 'nodes.node', 'ward_keys.guardian')
-    .selectAll('nodes')
+    .select(['nodes.node', 'nodes.address', 'nodes.identity', 'nodes.domain', 'nodes.ports'])
     .select(['ward_keys.key', 'ward_keys.signature'])
     .where('ward_keys.ward', '=', reshare.ward)
     .where('ward_keys.epoch', '=', reshare.epoch)
@@ -164,7 +163,7 @@ async function order(work: Work, deps: MoveDeps, reshare: Reshare): Promise<bool
     .filter(({ node }) => chosen.has(node))
     .map(({ key, signature, ...node }) => ({
       ...guardianOf(node),
-      key: JSON.parse(key ?? '{}'),
+      key: parseJson(key ?? '', 'the key'),
       signature,
     }))
   if (guardians.length !== reshare.guardians.length) return false
@@ -178,21 +177,20 @@ async function order(work: Work, deps: MoveDeps, reshare: Reshare): Promise<bool
   return true
 }
 
-function guardianOf(row: NodeRow) {
-  const identity = createPublicKey(row.identity).export({ type: 'spki', format: 'pem' }).toString()
-  return guardianSchema.parse({
+function guardianOf(row: Pick<NodeRow, 'node' | 'address' | 'identity' | 'domain' | 'ports'>) {
+  return {
     node: row.node,
     addresses: [`https://${row.address}:${portsOf(row).peer}`],
-    identity,
+    identity: row.identity,
     ...(row.domain === null ? {} : { domain: row.domain }),
-  })
+  }
 }
 
 async function finish(work: Work, deps: MoveDeps, reshare: Reshare): Promise<boolean> {
-  const { ward, epoch, id } = reshare
+  const { ward, epoch } = reshare
   // The audit log keeps the others; this one says how old the set in use is.
   await work.deleteFrom('reshares').where('ward', '=', ward).where('state', '=', 'done').execute()
-  await enter(work, deps, { ...reshare, id }, 'done')
+  await enter(work, deps, reshare, 'done')
   const waiting = await work
     .selectFrom('ward_keys')
     .select('guardian')

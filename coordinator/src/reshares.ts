@@ -42,6 +42,8 @@ export interface ResharesOptions {
 const usuallyAtOnce = 100
 /** Decisions in one transaction. */
 const batch = 100
+/** Rows in one statement: an engine takes only so many values. */
+const plannedAtOnce = 1_000
 /** Milliseconds between looks: at least, and when nothing moves. */
 const shortest = 50
 const usual = 1_000
@@ -111,7 +113,7 @@ export class Reshares {
     const reshares = await readReshares(store.read)
     const due = await this.#due(rules, views, reshares)
     const planned = new Set(reshares.filter(isPlanned).map(({ ward }) => ward))
-    const fresh = due.filter(({ ward }) => !planned.has(ward))
+    const fresh = due.filter(({ ward }) => !planned.has(ward)).slice(0, plannedAtOnce)
     const added =
       fresh.length === 0
         ? 0
