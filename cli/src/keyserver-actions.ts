@@ -154,6 +154,7 @@ export async function restoreAction(input: Input, context: Context): Promise<Out
       sealed: sealed.toString('utf8').trim(),
       merge: input.flag('merge'),
       revive: input.flag('revive'),
+      expect: input.texts('expect'),
       signal: context.signal,
     },
     context.clock,

@@ -204,6 +204,11 @@ const restoreCommand: CommandSpec = {
     directoryOption,
     { flags: '--merge', says: "add the backup's keys beside those that are there" },
     { flags: '--revive', says: 'bring back keys that were destroyed here on purpose' },
+    {
+      flags: '--expect <THP>',
+      says: 'thumbprint of a key that the backup must hold, such as the signing key that clients have pinned',
+      repeat: true,
+    },
     ...holderOptions,
     pinPassphrase,
   ],
@@ -216,7 +221,7 @@ const restoreCommand: CommandSpec = {
   exits: {
     refused: 'the directory holds other keys',
     unavailable: 'too few holders opened it',
-    integrity: 'a key that was read back does not work',
+    integrity: 'a key that was read back does not work, or an expected one is not in it',
   },
   related: ['keyserver backup', 'keyserver serve'],
   load: async () => (await actions()).restoreAction,

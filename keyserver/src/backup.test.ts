@@ -66,6 +66,20 @@ test('a restored directory is the one backed up: hidden keys, prefixes, marks an
   }
 })
 
+test('a backup without the key that was expected writes nothing', async () => {
+  const { directory, path, output } = await directoryWithPast()
+  await using _ = directory
+  const sealed = await back(path, output)
+  const target = join(directory.path, 'restored')
+  const { keys } = await readDirectory(path)
+  const expect = keys.map(({ kid }) => kid)
+  const foreign = { directory: target, pins, sealed, expect: [...expect, 'A'.repeat(43)] }
+  await assert.rejects(restore(foreign), refuses('keyserver.backup_foreign'))
+  await assert.rejects(readdir(target), { code: 'ENOENT' })
+  const { restored } = await restore({ directory: target, pins, sealed, expect })
+  assert.equal(restored.length, expect.length)
+})
+
 test('after the disk is lost, real clevis opens what it had bound, hidden key and prefix included', async () => {
   await using directory = await scratch()
   const keys = join(directory.path, 'keys')

@@ -4,6 +4,7 @@ import { faults } from '@holdfast/base'
 export const keyserverFault = faults({
   'keyserver.admin_invalid': 'usage',
   'keyserver.admin_unreachable': 'unavailable',
+  'keyserver.backup_foreign': 'integrity',
   'keyserver.backup_malformed': 'invalid',
   'keyserver.backup_unverified': 'integrity',
   'keyserver.change_unfinished': 'refused',

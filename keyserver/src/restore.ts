@@ -25,6 +25,8 @@ export interface RestoreRequest {
   readonly merge?: boolean
   /** Bring back keys that were destroyed here on purpose. */
   readonly revive?: boolean
+  /** Thumbprints (S256) of keys that the backup must hold: those that clients have pinned. */
+  readonly expect?: readonly string[]
   readonly signal?: AbortSignal
 }
 
@@ -97,7 +99,7 @@ function hiddenFile(key: BackupKey): string {
  * merge, beside others. Success means that a recovery was performed with every exchange key read
  * back from the disk.
  * @throws Fault keyserver.directory_not_empty, keyserver.backup_malformed,
- *   keyserver.backup_unverified, and those of open
+ *   keyserver.backup_foreign, keyserver.backup_unverified, and those of open
  */
 export async function restore(
   request: RestoreRequest,
@@ -105,6 +107,7 @@ export async function restore(
 ): Promise<RestoreReport> {
   const { directory, pins, sealed, signal } = request
   const contents = await openBackup(pins, sealed, signal)
+  requireExpected(contents, request.expect ?? [])
   await ensureDirectory(directory)
   await using _ = await lockDirectory(directory, 'change', clock)
   const current = await readDirectory(directory)
@@ -127,6 +130,19 @@ export async function restore(
     destroyed,
     proven,
   }
+}
+
+/** The seal proves who can open a backup, not whose keys are in it: that is what a pin is for. */
+function requireExpected({ keys }: BackupContents, expected: readonly string[]): void {
+  const absent = expected.filter((kid) => !keys.some((key) => key.kid === kid))
+  if (absent.length === 0) return
+  throw keyserverFault(
+    'keyserver.backup_foreign',
+    `the backup does not hold the key ${absent.join(', ')}, so it is not of the server that was expected`,
+    {
+      hint: 'nothing was written; take the backup of that server, or one that is not older than the key',
+    },
+  )
 }
 
 async function writeKeyFile(directory: string, key: BackupKey, file: string): Promise<void> {
