@@ -89,7 +89,8 @@ export class Reshares {
         // A coordinator that is sealed in this very moment has nothing to decide.
         if (!isFault(error, 'coordinator.data_key_sealed')) onError(error)
       }
-      // A look takes longer in a large fleet: it is never more than a fifth of the time.
+      // A look takes longer in a large fleet: it never takes more than a fifth of the time, and a
+      // twentieth when nothing moves.
       const took = performance.now() - began
       await clock.sleep(Math.max(shortest, 4 * took), signal).catch(() => undefined)
       const either = AbortSignal.any([signal, this.#kicked.signal])
