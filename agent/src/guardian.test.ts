@@ -172,6 +172,27 @@ test('a frozen ward gets nothing, not even a probe, and it is alarmed', async ()
   assert.equal((await opened(pins, sealed)).text, plaintext)
 })
 
+test('a stolen node that asks for ever fills no disk and buries no alarm', async () => {
+  await using fleet = await peerFleet()
+  const guardian = await fleet.guardian()
+  const { ward, kid } = await alone(fleet, guardian)
+  guardian.frozen.set(ward.node, 'stolen')
+  for (let count = 0; count < 80; count += 1) {
+    const body = await signedRequest(ward, guardian, kid, await fetchNonce(ward, guardian))
+    const reply = await call(ward, guardian, `/peer/rec/${kid}`, { body })
+    assert.equal(reply.code, 'agent.guardian_frozen')
+  }
+  const refused = async () =>
+    (await verifyReleaseLog(join(guardian.directory, 'releases.log'))).filter(
+      ({ event }) => event === 'refused',
+    ).length
+  assert.deepEqual([await refused(), guardian.incidents.length], [60, 60])
+  guardian.time.now += 3_600_001
+  const body = await signedRequest(ward, guardian, kid, await fetchNonce(ward, guardian))
+  await call(ward, guardian, `/peer/rec/${kid}`, { body })
+  assert.equal(await refused(), 61)
+})
+
 test('a replayed, forged, stale or borrowed request is refused', async () => {
   await using fleet = await peerFleet()
   const guardian = await fleet.guardian()

@@ -40,12 +40,15 @@ const nonceLife = 60_000
 /** Outstanding nonces per ward, and probes per hour: generous for a node, little for a thief. */
 const mostNonces = 32
 const probesPerHour = 600
+/** Refusals of one node that are written down and announced within an hour; the rest is silence. */
+const refusalsPerHour = 60
 
 export class Guardian {
   readonly #deps: GuardianDeps
   readonly #nonces = new Map<string, Map<string, number>>()
   readonly #memories = new Map<string, WardMemory>()
   readonly #probes = new Map<string, number[]>()
+  readonly #refusals = new Map<string, number[]>()
 
   constructor(deps: GuardianDeps) {
     this.#deps = deps
@@ -158,6 +161,7 @@ export class Guardian {
     error: unknown,
   ): Promise<void> {
     const code = isFault(error) ? error.code : 'agent.guardian_refused'
+    if (!this.#mayRecord(caller.node)) return
     await this.#log('refused', caller, request, code)
     const { onIncident } = this.#deps
     if (code === 'agent.guardian_frozen' || code === 'agent.guardian_source')
@@ -167,6 +171,15 @@ export class Guardian {
       )
     if (code === 'agent.ward_stale')
       onIncident('peer.old_epoch', `node ${request.ward} asked for epoch ${request.epoch}`)
+  }
+
+  /** A stolen node must not fill its guardians' disks, nor bury its own alarm. */
+  #mayRecord(node: string): boolean {
+    const now = this.#deps.monotonic()
+    const recent = (this.#refusals.get(node) ?? []).filter((at) => now - at < 3_600_000)
+    if (recent.length >= refusalsPerHour) return false
+    this.#refusals.set(node, [...recent, now])
+    return true
   }
 
   async #log(

@@ -1,5 +1,6 @@
 import type { Clock } from '@holdfast/base'
 import type { AgentFrame, NodeReport } from '@holdfast/protocol/frames'
+import type { OpenEvent } from '@holdfast/seal'
 import type { AgentEvent, AgentOptions } from './agent-options.ts'
 import type { CommandResult } from './commands.ts'
 import { serveEnrolment } from './enrolment.ts'
@@ -39,8 +40,16 @@ const receiptPatience = 10 * 60_000
 
 type Report = LifeEffect & { kind: 'report' }
 
+/** Faults of one guardian that say more than that it is away. */
+const accusations: ReadonlyMap<string, string> = new Map([
+  ['agent.guardian_lied', 'peer.guardian_lied'],
+  ['agent.guardian_reply_invalid', 'peer.guardian_lied'],
+  ['agent.ward_key_absent', 'peer.guardian_rolled_back'],
+])
+
 export class LifeEffects {
   readonly #deps: LifeEffectDeps
+  readonly #accused = new Set<string>()
 
   constructor(deps: LifeEffectDeps) {
     this.#deps = deps
@@ -103,10 +112,20 @@ export class LifeEffects {
     progress.begin()
     await vault.unlock(signal, (event) => {
       progress.note(event)
+      this.#accuse(event)
       const { state, label, fault } = event
       if (state === 'retrying') onEvent({ kind: 'waiting', text: `${label}: ${fault?.message}` })
     })
     return { kind: 'opened' }
+  }
+
+  /** A guardian that answers wrongly is somebody's business at once, and once. */
+  #accuse({ pin, label, fault }: OpenEvent): void {
+    const code = fault === undefined ? undefined : accusations.get(fault.code)
+    if (pin !== 'peer' || fault === undefined || code === undefined) return
+    if (this.#accused.has(`${code} ${label}`)) return
+    this.#accused.add(`${code} ${label}`)
+    this.#deps.onIncident(code, fault.message)
   }
 
   async #openPort(signal: AbortSignal): Promise<LifeEvent> {

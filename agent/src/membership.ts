@@ -88,6 +88,7 @@ export class Membership implements AsyncDisposable {
   readonly #deps: MembershipDeps
   readonly #witness: DurableRecord<Witness>
   readonly #stack = new AsyncDisposableStack()
+  #log: ReleaseLog | undefined
   #session: AgentSession | undefined
   #server: GuardianServer | undefined
   #witnessed: Witness | undefined
@@ -158,6 +159,7 @@ export class Membership implements AsyncDisposable {
     await this.wards.sealPlain()
     const path = join(directory, 'releases.log')
     const { log, entries } = await ReleaseLog.open(path, () => clock.now())
+    this.#log = log
     const guardian = new Guardian({
       node: keys.node,
       keys: this.wards,
@@ -280,13 +282,20 @@ export class Membership implements AsyncDisposable {
     const { keys, enrolment } = this.#deps
     if (action === 'retire') {
       await this.wards.retire(ward, epoch)
+      await this.#note('retired', ward, epoch)
       return this.#later({ kind: 'result', command: id, ok: true })
     }
     const key = { ...(await this.wards.prepare(ward, identity, epoch)) }
+    await this.#note('prepared', ward, epoch)
     const body = wardKeyBody(enrolment.cluster, keys.node, ward, epoch, key)
     const signature = signBody(keys.identity, 'ward-key', body)
     this.#later({ kind: 'ward-key', ward, epoch, key, signature })
     this.#later({ kind: 'result', command: id, ok: true })
+  }
+
+  /** The log of releases also says when a ward's key came and went. */
+  async #note(event: 'prepared' | 'retired', ward: string, epoch: number): Promise<void> {
+    await this.#log?.append({ event, ward, epoch, source: 'coordinator', code: '' })
   }
 
   async #reshare({ kind: _, ...set }: Frame<'reshare'>): Promise<void> {
