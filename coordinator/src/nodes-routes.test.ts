@@ -247,3 +247,65 @@ test("agents' part of the manifest and the freeze list are published once per ma
   )
   assert.equal(JSON.parse(rows[0]?.body ?? '').twoPersonRule, true)
 })
+
+/** Four nodes that guard each other, each with two of three; all of them connected elsewhere. */
+async function four(here: Awaited<ReturnType<typeof world>>): Promise<string[]> {
+  const ids = ['a', 'b', 'c', 'd'].map((letter) => letter.repeat(43))
+  const now = systemClock.now()
+  const rows = ids.map((id) => ({
+    ...{ node: id, name: `node-${id[0]}`, address: '192.0.2.1', identity: '', exchange: '' },
+    ...{ wireguard: '', certificate: '', phase: 'open', epoch: 1, threshold: 2, frozen: 0 },
+    ...{ ports: '{"peer":9998,"wireguard":51820}', witnessed: 0, instance: 'two', heard_at: now },
+    guardians: JSON.stringify(ids.filter((other) => other !== id)),
+  }))
+  await here.coordinator.store.write((work) => work.insertInto('nodes').values(rows).execute())
+  return ids
+}
+
+test('a reboot below the margin is refused with names, and done when somebody insists', async () => {
+  await using here = await world()
+  const [a, b, c, d] = await four(here)
+  const path = `/v1/nodes/${a}/commands`
+  const refused = await here.ada('POST', path, { command: 'reboot' })
+  assert.deepEqual([refused.status, refused.body.error.code], [403, 'node.needed'])
+  const { details } = refused.body.error as unknown as {
+    details: { stranded: { node: string }[] }
+  }
+  assert.deepEqual(details.stranded.map((each) => each.node).sort(), [b, c, d])
+  const leave = { command: 'leave', confirmation: 'node-a' }
+  assert.equal((await here.ada('POST', path, leave)).body.error.code, 'node.needed')
+  const arguments_ = await here.ada('POST', path, { command: 'reboot', arguments: { now: true } })
+  assert.deepEqual(
+    [arguments_.status, arguments_.body.error.code],
+    [400, 'command.arguments_invalid'],
+  )
+  const forced = await here.ada('POST', path, { command: 'reboot', arguments: { force: true } })
+  const command = nodeRoutes.command.output.parse(forced.body)
+  assert.equal(command.progress, 'too few guardians are left for node-b, node-c, node-d')
+})
+
+test('who moves to other guardians, and who has too few, is shown', async () => {
+  await using here = await world()
+  const [a = '', b = '', c = '', d = ''] = await four(here)
+  const { store } = here.coordinator
+  const since = systemClock.now()
+  const row = {
+    ...{ id: 'r'.repeat(22), ward: a, cause: 'join', state: 'ordered', epoch: 2, threshold: 2 },
+    ...{ guardians: JSON.stringify([b, c]), order: '[]', created: since, since, blamed: '[]' },
+  }
+  await store.write((work) => work.insertInto('reshares').values(row).execute())
+  await store.write((work) =>
+    work.updateTable('nodes').set({ instance: null }).where('node', '=', b).execute(),
+  )
+  const all = nodeRoutes.reshares.output.parse((await here.eve('GET', '/v1/reshares')).body)
+  assert.deepEqual(all.belowMargin.sort(), [a, c, d])
+  const moving = { state: 'ordered', cause: 'join', epoch: 2, since }
+  assert.deepEqual(all.reshares, [{ node: a, guardians: [b, c], ...moving }])
+  const shown = nodeRoutes.get.output.parse((await here.eve('GET', `/v1/nodes/${a}`)).body)
+  assert.deepEqual(shown.reshare, moving)
+  const { nodes } = nodeRoutes.list.output.parse((await here.eve('GET', '/v1/nodes')).body)
+  assert.deepEqual(
+    nodes.filter(({ reshare }) => reshare !== undefined).map((each) => each.node),
+    [a],
+  )
+})
