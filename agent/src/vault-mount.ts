@@ -73,21 +73,32 @@ export class VaultMount {
   async #requireFileSystem(device: string): Promise<void> {
     const record = await this.#record.read()
     const known = record?.device === device ? record.state : undefined
-    const blank = await isBlank(device)
-    if (!blank && known !== 'making') {
-      if (known === undefined) await this.#record.write({ v: 1, device, state: 'made' })
-      return
-    }
-    if (known === 'made') {
+    const decided = decideFileSystem(known, await isBlank(device))
+    if (decided === 'gone') {
       throw agentFault('agent.volume_damaged', `the file system on ${device} is gone`, {
         hint: 'nothing was written; look at the disk, and restore the data from your backup',
       })
     }
-    // A half-made one may look finished: it is made again, as nothing can have been stored in it.
-    await this.#record.write({ v: 1, device, state: 'making' })
-    await run('mkfs.ext4', ['-q', '-F', device], { timeout: 600_000 })
-    await this.#record.write({ v: 1, device, state: 'made' })
+    if (decided === 'make') {
+      await this.#record.write({ v: 1, device, state: 'making' })
+      await run('mkfs.ext4', ['-q', '-F', device], { timeout: 600_000 })
+    }
+    if (known !== 'made') await this.#record.write({ v: 1, device, state: 'made' })
   }
+}
+
+/**
+ * What to do about the file system of an opened vault, from what is remembered of this vault and
+ * whether there is anything on it. Pure. A half-made one may look finished: it is made again, as
+ * nothing can have been stored in it. One that was made is never made again.
+ */
+export function decideFileSystem(
+  known: Recorded['state'] | undefined,
+  blank: boolean,
+): 'use' | 'make' | 'gone' {
+  if (known === 'making') return 'make'
+  if (!blank) return 'use'
+  return known === 'made' ? 'gone' : 'make'
 }
 
 async function isBlank(device: string): Promise<boolean> {
