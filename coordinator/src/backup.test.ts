@@ -2,13 +2,17 @@ import assert from 'node:assert/strict'
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { systemClock } from '@holdfast/base'
 import { assert as check, integer, property } from 'fast-check'
 import { makeBackup, verifyBackup } from './backup.ts'
 import { Coordinator } from './coordinator.ts'
 import { answerAll, claimed, depsOf, person, place, running } from './coordinator-fixture.ts'
+import { createInvite, usableInvite } from './invites.ts'
 import { openRecovery } from './recovery.ts'
 import { restoreBackup } from './restore.ts'
 import { openRollback } from './rollback.ts'
+import { openStore } from './store.ts'
+import { createToken, putUser, tokenCaller } from './users.ts'
 import { listWays, rotateDataKey } from './way-changes.ts'
 
 const people = ['alice', 'bob', 'carol'].map(person)
@@ -86,6 +90,31 @@ test('restored on a new host it is in recovery, and its holders bring the pinned
   await coordinator[Symbol.asyncDispose]()
   await using again = await Coordinator.start(here.options)
   assert.deepEqual([again.reason, again.identity.digest], ['key_missing', pin])
+})
+
+test('a token or an invite of the backup lets nobody in again: either may have been revoked since', async () => {
+  await using old = await place()
+  const first = await running(old.options, people, 2)
+  const { store } = first
+  const caller = { user: 'root', roles: ['admin'] as const, via: 'session' as const }
+  await store.write((work) => putUser(work, 'root', ['admin']))
+  const wanted = { label: 'x', scopes: ['admin'] as const, days: 1 }
+  const { token } = await createToken(store, systemClock, caller, wanted)
+  assert.equal((await tokenCaller(store, systemClock, token))?.user, 'root')
+  const invite = { label: '', minutes: 60, uses: 1 }
+  const { token: inviting } = await store.write((work) =>
+    createInvite(work, systemClock, invite, 'user:root'),
+  )
+  const { bundle } = await makeBackup(first)
+  await first[Symbol.asyncDispose]()
+  await using here = await place()
+  await restoreBackup(bundle, here.options)
+  await using restored = await openStore(here.options.store)
+  assert.equal(await tokenCaller(restored, systemClock, token), undefined)
+  await assert.rejects(
+    restored.write((work) => usableInvite(work, Date.now(), inviting)),
+    { code: 'invite.revoked' },
+  )
 })
 
 test('an old backup is a rollback to whoever has seen more, until the holders accept it', async () => {

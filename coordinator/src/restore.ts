@@ -38,6 +38,7 @@ export async function restoreBackup(text: string, options: RestoreOptions): Prom
   await store.write(async (work) => {
     await requireUnused(work, store)
     for (const [table, list] of rows) await insertAll(work, table, list)
+    await forgetPasses(work)
     await record(work, clock, {
       actor: 'coordinator',
       action: 'backup.restored',
@@ -47,6 +48,12 @@ export async function restoreBackup(text: string, options: RestoreOptions): Prom
     })
   })
   return report
+}
+
+/** What was revoked since the backup was made must not let anybody in again; new ones are soon made. */
+async function forgetPasses(work: Work): Promise<void> {
+  await work.deleteFrom('tokens').execute()
+  await work.updateTable('invites').set({ revoked: 1 }).execute()
 }
 
 /** Files that a restore itself leaves when it is interrupted do not count. */

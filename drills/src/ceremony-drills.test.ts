@@ -27,7 +27,7 @@ const claims: Claims = {
     'given up and claimed at once',
     'the archive opens to its holders',
   ],
-  'only-holders-left': ['under a temporary identity', 'the pinned identity and the old token good'],
+  'only-holders-left': ['under a temporary identity', 'no token of the backup is good'],
 }
 
 test('the drill types the commands of the guide, all of them and exactly', async () => {

@@ -4,7 +4,7 @@ import { ensureDirectory } from '@holdfast/base'
 import { restoreBackup, verifyBackup } from '@holdfast/coordinator'
 import { keyRoutes, manifestRoutes } from '@holdfast/protocol'
 import { answer } from './ceremony-holder.ts'
-import { begin, isNow, type Scene, setCoordinator } from './ceremony-scene.ts'
+import { begin, isNow, type Scene, setCoordinator, signIn } from './ceremony-scene.ts'
 import { CoordinatorProcess } from './coordinator-process.ts'
 import type { Drill, Stage } from './drill.ts'
 import { setServers } from './scene.ts'
@@ -120,17 +120,22 @@ async function restore(
   return restored
 }
 
-/** The owner comes back with the old pin and the old token. */
+/** The owner comes back with the old pin and the password; tokens may have been revoked since. */
 async function replaceWays(
   stage: Stage,
-  { owner, coordinator }: Scene,
+  { owner: before, coordinator, password }: Scene,
   restored: CoordinatorProcess,
 ): Promise<void> {
-  const { timeline } = stage
+  const { timeline, cleanup } = stage
+  await timeline.refuses('no token of the backup is good', ['user.not_signed_in'], () =>
+    before.call(keyRoutes.list),
+  )
+  const { identity } = coordinator
+  using anybody = restored.client({ identity })
+  const token = await signIn(anybody, password)
+  const owner = cleanup.use(restored.client({ token, identity }))
   const { ways } = await owner.call(keyRoutes.list)
-  timeline.proves('the owner finds the pinned identity and the old token good', ways.length === 3, {
-    identity: coordinator.identity,
-  })
+  timeline.proves('the owner signs in, under the pinned identity', ways.length === 3, { identity })
   const dead = ways.filter(({ kind }) => kind !== 'holders')
   for (const { id, kind } of dead)
     await timeline.refuses(`the old ${kind} is dead`, ['coordinator.way_unproven'], () =>

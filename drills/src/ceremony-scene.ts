@@ -22,6 +22,8 @@ export interface Scene {
   readonly coordinator: CoordinatorProcess
   /** The owner, by an API token with the role admin. */
   readonly owner: ApiClient
+  /** The owner's, made for this drill. */
+  readonly password: Secret
   readonly holders: readonly LocalHolder[]
   readonly keys: readonly HolderKey[]
   readonly threshold: number
@@ -48,7 +50,8 @@ export async function setCoordinator(stage: Stage, options: SceneOptions = {}): 
   })
   cleanup.use(coordinator)
   signal.throwIfAborted()
-  const owner = cleanup.use(coordinator.client({ token: await claim(coordinator) }))
+  const password = cleanup.use(newPassword())
+  const owner = cleanup.use(coordinator.client({ token: await claim(coordinator, {}, password) }))
   const keys = holders.map(softwareKey)
   const manifest = manifestOf(threshold, { ...publicKeys(holders), ...others })
   const ceremony = await setManifest(owner, manifest)
@@ -58,19 +61,29 @@ export async function setCoordinator(stage: Stage, options: SceneOptions = {}): 
     ...{ url: coordinator.url, pid: coordinator.pid ?? 0, state, reason },
     ...{ threshold, holders: [...keys.map(({ name }) => name), ...Object.keys(others)] },
   })
-  return { coordinator, owner, holders, keys, threshold }
+  return { coordinator, owner, password, holders, keys, threshold }
+}
+
+function newPassword(): Secret {
+  return Secret.copy(Secret.random(18).reveal().toString('base64url'))
 }
 
 /** Claims with the token from its disk; returns an API token of its owner. */
 export async function claim(
   coordinator: CoordinatorProcess,
   also: { recoveryOfOldState?: 'give up' } = {},
+  password = newPassword(),
 ): Promise<string> {
   using client = coordinator.client()
-  using password = Secret.copy(Secret.random(18).reveal().toString('base64url'))
   const user = { user: 'owner', password: password.reveal().toString('utf8') }
   const token = (await readFile(coordinator.claimToken, 'utf8')).trim()
   await client.call(statusRoutes.claim, { body: { token, ...user, ...also } })
+  return await signIn(client, password)
+}
+
+/** The owner signs in with the password and makes an API token. */
+export async function signIn(client: ApiClient, password: Secret): Promise<string> {
+  const user = { user: 'owner', password: password.reveal().toString('utf8') }
   const { value, cookie } = await client.send(userRoutes.login, { body: user })
   const made = await client.call(userRoutes.createToken, {
     headers: { cookie, 'x-csrf-token': value.csrf },
