@@ -137,6 +137,10 @@ async function perform({ run }: Example): Promise<void> {
 const otherCodes: readonly (readonly [RegExp, readonly number[]])[] = [
   // Its first node has no guardians yet: nothing has failed, and something is to be looked at.
   [/holdfast doctor/, [0, 3]],
+  // Machines of the stage have no systemd.
+  [/node restart/, [4]],
+  // After a reboot the first node would stay locked until its holders come.
+  [/node reboot/, [4]],
 ]
 
 /** `holdfast up` in the background, until it is ready. */

@@ -54,7 +54,7 @@ export const nodeChangeCommands: readonly CommandSpec[] = [
     ],
     arguments: [nodeArgument],
     options: [
-      { flags: '--force', says: 'even when services do not stop in time' },
+      { flags: '--force', says: 'although others need it, or services do not stop in time' },
       ...orderOptions,
     ],
     examples: [{ says: 'and wait until it is open again', run: 'holdfast node reboot node-1' }],

@@ -75,7 +75,7 @@ export const nodeEndCommands: readonly CommandSpec[] = [
     examples: [
       {
         says: 'as somebody else than who ordered it',
-        run: 'holdfast node approve "$PENDING" --state-dir bob',
+        run: 'holdfast node approve "$(cat pending.txt)" --state-dir bob',
       },
     ],
     exits: { refused: 'it was you who ordered it, or it does not wait' },

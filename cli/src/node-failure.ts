@@ -21,17 +21,20 @@ const hints: Readonly<Record<string, string>> = {
   'agent.key_malformed': 'its keys have changed since: holdfast node show NAME, then try again',
   'agent.wards_remain':
     'its shares are being moved to others: holdfast node show NAME, and try again when it has no wards',
-  'vault.passphrase_wrong': 'nothing was changed; the attempt was counted: holdfast node show NAME',
+  'vault.passphrase_wrong': 'nothing was changed, and the attempt was counted',
 }
 
-/** The fault of a failed command. */
-export function failureOf({ id, node, command, code, message }: Ordered): Fault {
+/** The fault of a failed command. @param name the node's, for what to type next */
+export function failureOf(
+  { id, node, command, code, message }: Ordered,
+  name = node.slice(0, 12),
+): Fault {
   const details = { command: id, node }
   if (code === undefined) {
     const text = `${command} failed and the node gave no reason`
     return cliFault('cli.command_failed', text, { details })
   }
-  const hint = (hints[code] ?? 'holdfast doctor node NAME').replaceAll('NAME', node.slice(0, 12))
+  const hint = (hints[code] ?? 'holdfast doctor node NAME').replaceAll('NAME', name)
   return toldFault(code, message ?? `${command} failed`, { hint, details })
 }
 

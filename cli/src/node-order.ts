@@ -77,7 +77,8 @@ export async function order<Kind extends CommandKind>(
     const seen = await client.call(nodeRoutes.get, { params: { node: node.node } })
     requireConnected(seen, kind, context.clock.now())
   }
-  const options = { seconds, streaming: wanted.streaming, presence }
+  const { name } = node
+  const options = { seconds, streaming: wanted.streaming, presence, name }
   const done = await follow(client, command, options, context)
   return { ended: true, command: done, data: parseCommandData(kind, done.result ?? {}) }
 }
@@ -111,13 +112,15 @@ export interface FollowOptions {
   streaming?: boolean | undefined
   /** Throws when it is no use to wait on; asked now and then. */
   presence?: () => Promise<void>
+  /** The node's, for what to type next. */
+  name?: string
 }
 
 /** Follows a command to its end. @throws as `order` */
 export async function follow(
   client: Client,
   begun: Ordered,
-  { seconds, streaming = false, presence = async () => undefined }: FollowOptions,
+  { seconds, streaming = false, presence = async () => undefined, name }: FollowOptions,
   context: Context,
 ): Promise<Ordered> {
   const { clock, signal } = context
@@ -127,8 +130,8 @@ export async function follow(
   for (let pause = firstPause, lost = 0, looks = 1; ; looks += 1) {
     await tell(command)
     if (command.state === 'done') return command
-    if (command.state === 'failed') throw failureOf(command)
-    if (command.state === 'expired') throw expired(command)
+    if (command.state === 'failed') throw failureOf(command, name)
+    if (command.state === 'expired') throw expired(command, name)
     if (clock.now() >= until) throw pending(command, seconds)
     await clock.sleep(pause, signal)
     pause = Math.min(pause * 1.5, longestPause)
@@ -169,9 +172,9 @@ export function freshOutput(seen: string, output: string): string {
   return at === -1 ? output : output.slice(at + anchor.length)
 }
 
-function expired({ id, command, node }: Ordered): Fault {
+function expired({ id, command, node }: Ordered, name = node.slice(0, 12)): Fault {
   return cliFault('cli.command_expired', `${command} was not carried out in time; it is given up`, {
-    hint: `why is the node silent? holdfast doctor node ${node.slice(0, 12)}`,
+    hint: `why is the node silent? holdfast doctor node ${name}`,
     details: { id },
   })
 }

@@ -28,9 +28,11 @@ const usesCoordinator =
   /holdfast (coordinator|manifest|audit|holder (request|answer|submit|prove))\b|\/srv\/new/
 
 const usesFleet = /holdfast (node|status|doctor)\b/
+/** Texts with a local fleet of their own mean the nodes of that one. */
+const hasOwnFleet = /(^|[$] )(holdfast up|npm start)/m
 /** What changes nothing of the fleet that anybody would see later. */
 const onlyLooks =
-  /^holdfast (node (list|show|status|commands|wait|invites|services|logs|rehearse)|status|doctor)\b[^;&|]*(\| jq [^;&|]*('[^']*')?)?$/
+  /^holdfast (node (list|show|status|commands|wait|invites?|services|logs|rehearse|rekey|first-boot|restart|reboot)|status|doctor)\b[^;&|]*(\| jq [^;&|]*('[^']*')?)?$/
 
 /** The documents' names for a coordinator. */
 function coordinatorNames(each: StageCoordinator, index: number): [string, string][] {
@@ -141,7 +143,7 @@ export class Stage implements AsyncDisposable {
    * @param text what is going to be played: it decides whether there are nodes
    */
   async reset(text = ''): Promise<void> {
-    this.#withFleet = usesFleet.test(text)
+    this.#withFleet = usesFleet.test(text) && !hasOwnFleet.test(text)
     if (this.#withFleet) await this.#prepareFleet()
     const template = join(this.root, this.#withFleet ? 'template-fleet' : 'template')
     await rm(this.work, { recursive: true, force: true })
