@@ -244,6 +244,9 @@ function enrolling(
       return { ...state, task: { ...task, step: 'reopen' } }
     case 'reopen opened': {
       const { set } = task
+      // An operator's key says nothing about the guardians: closed again, until they have opened it.
+      const byOperator = event.kind === 'opened' && event.by === 'operator'
+      if (set !== undefined && byOperator) return { ...state, task: { ...task, step: 'close' } }
       const proven = set === undefined ? {} : { set }
       return { ...state, ...proven, phase: 'open', task: { ...task, step: 'report' } }
     }
