@@ -3,7 +3,9 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { run, Secret } from '@holdfast/base'
+import { generateEcKey } from '@holdfast/crypto'
 import { fetchCard, makeCode } from '@holdfast/link'
+import { lockedStateSchema } from '@holdfast/protocol/locked-state'
 import { luksType } from '@holdfast/vault'
 import { type AgentLab, agentLab } from './agent-lab.ts'
 
@@ -165,4 +167,38 @@ test('a set of guardians with a key that its guardian has not signed is refused'
   const order = await lab.reshare([liar], 1)
   assert.equal((await lab.resultOf(order)).code, 'agent.guardian_key_invalid')
   assert.equal(agent.state.task?.step, 'await_guardians')
+})
+
+test('a guardian that lies at an unlock is named to the coordinator, and keeps nobody out', async () => {
+  await using lab = await agentLab()
+  const guardians = [
+    await lab.fleet.guardian(),
+    await lab.fleet.guardian(),
+    await lab.fleet.guardian(),
+  ]
+  const [liar, away] = guardians
+  assert.ok(liar && away)
+  const agent = await lab.start()
+  await lab.enrol(false)
+  await lab.reshare(guardians, 1)
+  await settled(lab, 'open', 1)
+  await lab.until('an end of the enrolment', () => agent.state.task === undefined || undefined)
+  await agent[Symbol.asyncDispose]()
+
+  const find = liar.keys.find.bind(liar.keys)
+  liar.keys.find = async (...of) => ({ ...(await find(...of)), key: generateEcKey('P-256') })
+  await away.stop() // else two honest ones may be faster
+  await using again = await lab.start()
+  const named = await lab.until('an alarm', () =>
+    lab.frames.find((frame) => frame.kind === 'incident' && frame.code === 'peer.guardian_lied'),
+  )
+  assert.ok(named.kind === 'incident' && named.text.includes(liar.identity.node))
+  assert.equal(again.state.phase, 'locked')
+  const { body } = await lab.peer(again.node, '/v1/state')
+  const { progress } = lockedStateSchema.parse(body)
+  assert.deepEqual(progress?.answered, [guardians[2]?.identity.node])
+  const reason = progress.missing.find(({ guardian }) => guardian === liar.identity.node)?.reason
+  assert.match(reason ?? '', /^agent.guardian_lied/)
+  await away.start()
+  await lab.until('it is open', () => (again.state.phase === 'open' ? true : undefined))
 })
