@@ -84,7 +84,7 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
     this.#health = new HealthChecks({
       systemd,
       definitions: () => deps.policy()?.healthChecks ?? {},
-      onChange: deps.onChange,
+      onChange: () => this.#healthChanged(),
       onIncident: deps.onIncident,
       clock,
     })
@@ -209,6 +209,12 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
 
   #serviceNames(): string[] {
     return Object.keys(this.#deps.policy()?.services ?? {}).sort()
+  }
+
+  #healthChanged(): void {
+    for (const [name, { state, detail }] of this.#health.found)
+      this.say(`health check ${name}: ${state} ${detail ?? ''}`)
+    this.#deps.onChange()
   }
 
   #servicesChanged(services: readonly ServiceStatus[]): void {
