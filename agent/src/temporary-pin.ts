@@ -40,7 +40,7 @@ export function temporaryPin(directory: string): Pin {
       using key = bytes === undefined ? undefined : Secret.take(bytes)
       if (key !== undefined && nameOf(key) === sealedTo(jwe)) return decryptJwe(jwe, key)
       throw agentFault('agent.temporary_key_absent', 'the temporary key went with the power', {
-        hint: 'let the holders open the vault: push its passphrase with the command `unlock`',
+        hint: 'let the holders open the vault: holdfast node unlock NAME --genesis --key FILE --key FILE',
       })
     },
     inspect: (jwe) => ({ label: 'temporary', kid: sealedTo(jwe) }),

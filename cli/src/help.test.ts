@@ -44,6 +44,13 @@ test('the names that stay are there', () => {
     ...'serve status claim login recover seal ways rotate backup verify-backup restore'
       .split(' ')
       .map((name) => `coordinator ${name}`),
+    ...'list show status commands wait invite invites enrol unlock services restart logs reboot rehearse rekey'
+      .split(' ')
+      .map((name) => `node ${name}`),
+    ...'first-boot freeze unfreeze leave reset panic approve remove kill start'
+      .split(' ')
+      .map((name) => `node ${name}`),
+    ...['status', 'doctor', 'doctor fleet', 'doctor coordinator', 'doctor node'],
     ...'keygen request answer prove'.split(' ').map((name) => `holder ${name}`),
     ...'set get verify diff history'.split(' ').map((name) => `manifest ${name}`),
     ...['audit list', 'audit verify', 'recover answer', 'drill list', 'drill run', 'up'],

@@ -99,6 +99,28 @@ test('colours are for terminals, and NO_COLOR is honoured', async () => {
   assert.ok(!piped.stdout.includes('\u001b['))
 })
 
+test('what cannot be undone on a node asks for its name', async () => {
+  const panic = 'holdfast node panic node-1 --level 1'
+  await stage.reset(panic)
+  const wrong = await converse(panic, [['Type node-1 to do this', 'node-2\\r']])
+  assert.match(wrong, /a key must be pushed to open it again/)
+  assert.match(wrong, /that is not its name; nothing was done/)
+  assert.match(wrong, /EXIT=4/)
+  const right = await converse(panic, [['Type node-1 to do this', 'node-1\\r']])
+  assert.match(right, /panic 1 of node-1 is finished/)
+  assert.match(right, /EXIT=0/)
+})
+
+test('the code of a new machine is typed and not echoed', async () => {
+  const enrol = 'holdfast node enrol new.example.com:9999 --name node-2'
+  await stage.reset(enrol)
+  const code = (await stage.shell('console-code')).stdout.toString('utf8').trim()
+  const seen = await converse(enrol, [['The code on the console of', `${code}\\r`]])
+  assert.match(seen, /node-2 is enrolled/)
+  assert.match(seen, /EXIT=0/)
+  assert.ok(!seen.includes(code), 'the code was echoed')
+})
+
 interface Fleet {
   pid: number
   directory: string

@@ -155,7 +155,7 @@ export async function approveCommand(
     throw nodeFault('command.not_waiting_for_approval', `the command is ${row.state}`)
   if (row.by === by) {
     throw nodeFault('command.same_person', 'the command needs the approval of another person', {
-      hint: `somebody other than ${by}: POST /v1/commands/${id}/approvals`,
+      hint: `somebody other than ${by}: holdfast node approve ${id}`,
     })
   }
   const changed = { ...row, state: nextCommandState('confirm', 'approved'), approved_by: by }

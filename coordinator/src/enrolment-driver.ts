@@ -150,7 +150,7 @@ async function checkNew(work: Work, card: NodeCard, name: string): Promise<void>
       await work.deleteFrom('nodes').where('node', '=', other.node).execute()
     } else if (other.node === card.node) {
       throw nodeFault('enrolment.node_known', `this node is enrolled already, as ${other.name}`, {
-        hint: `if it was lost and set up anew: DELETE /v1/nodes/${other.node}`,
+        hint: `if it was lost and set up anew: holdfast node remove ${other.name} --confirm ${other.name}`,
       })
     } else {
       throw nodeFault('enrolment.name_taken', `there is a node named ${name} already`, {

@@ -145,6 +145,6 @@ function shownInvite(row: Selectable<InviteTable>, reserved: number): Invite {
 
 function unknown(): Error {
   return nodeFault('invite.unknown', 'there is no such invite', {
-    hint: 'list them: GET /v1/invites',
+    hint: 'list them: holdfast node invites',
   })
 }

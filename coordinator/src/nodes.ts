@@ -49,7 +49,9 @@ export async function nodeRow(database: Database | Work, node: string): Promise<
     .where('node', '=', node)
     .executeTakeFirst()
   if (row !== undefined) return row
-  throw nodeFault('node.unknown', `there is no node ${node}`, { hint: 'list them: GET /v1/nodes' })
+  throw nodeFault('node.unknown', `there is no node ${node}`, {
+    hint: 'list them: holdfast node list',
+  })
 }
 
 export function guardiansOf(row: Pick<NodeRow, 'guardians'>): string[] {
@@ -198,7 +200,7 @@ export async function removeNode(
   const row = await nodeRow(work, node)
   if (isConnected(row, liveness) && row.phase !== 'left' && row.phase !== 'wiped') {
     throw nodeFault('node.still_here', `${row.name} is connected and ${row.phase}`, {
-      hint: 'let it leave first: the command leave',
+      hint: `let it leave first: holdfast node leave ${row.name} --confirm ${row.name}`,
     })
   }
   const wards = await wardsInNeed(work, node, liveness)
