@@ -151,6 +151,7 @@ export class ControlPlane implements AsyncDisposable {
   readonly coordinator: CoordinatorProcess
   readonly #place: ControlPlanePlace & { memory: string }
   readonly #nodes: FleetNode[] = []
+  #started = 0
   readonly #stack: AsyncDisposableStack
   #holders: readonly LocalHolder[] = []
   #client: ApiClient | undefined
@@ -215,10 +216,14 @@ export class ControlPlane implements AsyncDisposable {
   }
 
   /** Starts the agent of a blank machine. Default names are `node-1`, `node-2`, ... */
-  async startNode(name = `node-${this.#nodes.length + 1}`): Promise<FleetNode> {
-    const { directory, memory, programs } = this.#place
+  async startNode(
+    name = `node-${this.#started + 1}`,
+    command = this.#place.programs.agent,
+  ): Promise<FleetNode> {
+    this.#started += 1 // before anything is waited for: several may be started at once
+    const { directory, memory } = this.#place
     const place = { name, home: join(directory, 'nodes', name), memory: join(memory, name) }
-    const node = await FleetNode.launch({ ...place, command: programs.agent })
+    const node = await FleetNode.launch({ ...place, command })
     if (this.#stack.disposed) {
       await node[Symbol.asyncDispose]()
       throw drillsFault('drills.interrupted', `${name} was started while its fleet ended`)
