@@ -23,6 +23,7 @@ export const fleetRules: readonly Rule<FleetSeen>[] = [
     { layer: 'margins', of: 'margin' },
     { layer: 're-shares', of: 're-share' },
     { layer: 'services', of: 'services' },
+    { layer: 'health', of: 'health' },
     { layer: 'incidents', of: 'incidents' },
   ].map(({ layer, of }) => ({
     layer,

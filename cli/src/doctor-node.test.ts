@@ -154,12 +154,28 @@ const nodeCases: readonly NodeCase[] = [
     warns: ['phase'],
   },
   {
+    what: 'locked by panic 1',
+    report: { phase: 'locked', held: 'panic 1' },
+    layer: 'vault',
+    text: /held: panic 1/,
+    next: /node unlock web --key/,
+    warns: ['phase'],
+  },
+  {
     what: 'services do not start after a reboot',
     report: { services: { web: 'failed', db: 'running' } },
     layer: 'services',
     text: /not running: web/,
     next: /node restart web web/,
   },
+  {
+    what: 'a health check fails',
+    report: { health: { answers: 'failing', disk: 'passing' } },
+    layer: 'health',
+    text: /failing: answers/,
+    next: /node logs web/,
+  },
+  { what: 'a health check waits', report: { health: { answers: 'waiting' } }, warns: ['health'] },
   { what: 'a refused service', report: { services: { web: 'refused' } }, warns: ['services'] },
   { what: 'a canary', report: { incidents: ['canary: read'] }, warns: ['incidents'] },
   {

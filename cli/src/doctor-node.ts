@@ -41,6 +41,7 @@ export const nodeRules: readonly Rule<NodeSeen>[] = [
   { layer: 'vault', judge: judgeVault },
   { layer: 're-share', judge: judgeReshare },
   { layer: 'services', judge: judgeServices },
+  { layer: 'health', judge: judgeHealth },
   { layer: 'incidents', judge: judgeIncidents },
   {
     layer: 'release',
@@ -234,6 +235,12 @@ function judgeVault(seen: NodeSeen): Judged | undefined {
   if (report.phase !== 'locked') {
     return ok(report.mapped ? 'mapped' : 'proven; this kernel has no device-mapper to map it')
   }
+  if (report.held !== undefined) {
+    return failed(
+      `it is locked and held: ${report.held}. Nothing but a pushed key opens it`,
+      `holdfast node unlock ${name} --key FILE --key FILE`,
+    )
+  }
   return failed(
     `it is locked although enough guardians are there${lastOf(report)}: they may be held, or just back`,
     `holdfast node logs ${name}`,
@@ -272,6 +279,18 @@ function judgeServices(seen: NodeSeen): Judged | undefined {
     )
   }
   return ok(`${all.length} running`)
+}
+
+function judgeHealth(seen: NodeSeen): Judged | undefined {
+  const report = reportOf(seen)
+  if (report?.health === undefined) return undefined
+  const all = Object.entries(report.health)
+  const bad = all.filter(([, state]) => state === 'failing' || state === 'refused')
+  const logs = `holdfast node logs ${seen.node.name}`
+  if (bad.length > 0) return failed(`failing: ${names(bad.map(([check]) => check))}`, logs)
+  const waiting = all.filter(([, state]) => state === 'waiting').map(([check]) => check)
+  if (waiting.length > 0) return warning(`not decided yet: ${names(waiting)}`, logs)
+  return ok(all.length === 0 ? 'the manifest asks for no checks' : `${all.length} checks pass`)
 }
 
 function judgeIncidents(seen: NodeSeen): Judged | undefined {

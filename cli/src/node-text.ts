@@ -173,6 +173,13 @@ function guardianLine(
   return `${guardianPicture(guarded)}, ${margin}, epoch ${node.epoch}: ${names}`
 }
 
+function healthText({ health = {} }: NodeReport, paint: Paint): string {
+  const tone = { passing: 'good', failing: 'bad', waiting: 'warn', refused: 'bad' } as const
+  return Object.entries(health)
+    .map(([name, state]) => `${name} ${paint(tone[state], state)}`)
+    .join(', ')
+}
+
 /** Each text once, the newest first, with how often it came. */
 export function counted(texts: readonly string[]): readonly string[] {
   return [...new Set(texts)].map((text) => {
@@ -183,7 +190,8 @@ export function counted(texts: readonly string[]): readonly string[] {
 
 /** What the node says about itself. */
 export async function reportText(report: NodeReport, paint: Paint, now: number): Promise<string> {
-  const { mapped, network, generation, wards, services, incidents, lastErrors } = report
+  const { mapped, network, networkReason, generation, wards, services, incidents, lastErrors } =
+    report
   const vault =
     report.phase === 'open' && !mapped ? 'proven, not mapped: no device-mapper here' : undefined
   const started = `up ${age(now - report.uptimeSeconds * 1000, now)}`
@@ -200,8 +208,12 @@ export async function reportText(report: NodeReport, paint: Paint, now: number):
   return [
     lines([
       ['agent', `${started}, network ${network}, generation ${generation}, ${wards} wards`],
+      ['no tunnel', networkReason],
+      ['keys', report.keys && { tpm: 'sealed by its TPM', file: 'on its disk alone' }[report.keys]],
       ['vault', mapped ? 'mapped' : vault],
+      ['held', report.held],
       ['services', running.join(', ')],
+      ['health', healthText(report, paint)],
       ...incidents.map((text) => [paint('bad', 'incident'), text] as const),
       ...counted(lastErrors).map((text) => ['last error', text] as const),
     ]),
