@@ -1,6 +1,9 @@
+import { systemClock } from '@holdfast/base'
 import type { CommandHandler } from './command-handler.ts'
 import type { HandlerDeps } from './command-table.ts'
 import { agentFault } from './faults.ts'
+
+const lookAgain = 500
 
 /**
  * A new passphrase in every way that the node can open by itself. Interrupted, it is begun anew: what
@@ -13,7 +16,9 @@ export function rekeyHandler({
   return {
     restart: 'again',
     lane: 'vault',
-    run: async ({ signal, progress }) => {
+    run: async ({ signal, progress, again }) => {
+      // It was begun on an open vault; the restart that interrupted it has yet to open it again.
+      while (again && phase() === 'locked') await systemClock.sleep(lookAgain, signal)
       if (phase() !== 'open')
         throw agentFault('agent.command_refused', 'a vault is rekeyed while it is open', {
           hint: 'open it first: holdfast node unlock',
