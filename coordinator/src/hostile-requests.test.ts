@@ -29,6 +29,37 @@ test('a stranger is known as one before the body is read, however large or wrong
   assert.equal(codeOf(beyond), 'api.body_too_large')
 })
 
+test('no method, and no spelling of a path, goes past the question of who asks', async () => {
+  await using here = await started()
+  await using running = await here.start()
+  const { ask, server } = running
+  const admin = await claimOver(ask, await here.token())
+  const status = async (method: string, path: string, headers = {}) =>
+    (await server.app.request(`https://coordinator${path}`, { method, headers }, {})).status
+  for (const method of ['GET', 'HEAD', 'head'])
+    assert.equal(await status(method, '/v1/users'), 401, method)
+  assert.equal(await status('HEAD', '/v1/users', admin), 200)
+  assert.equal(await status('HEAD', '/livez'), 200)
+  for (const method of ['OPTIONS', 'PATCH', 'PROPFIND'])
+    assert.ok([401, 404].includes(await status(method, '/v1/users')), method)
+  for (const path of [
+    '//v1/users',
+    '/v1//users',
+    '/v1/./users',
+    '/v1/x/../users',
+    '/v1/users/',
+    '/V1/users',
+    '/v1/%75sers',
+    '/v1/users%2f',
+    '/v1/users;x',
+    '/v1/users?x=/../../livez',
+    '/v1/users#/livez',
+  ])
+    assert.ok([400, 401, 404].includes(await status('GET', path)), path)
+  for (const override of ['x-http-method-override', 'x-method-override', 'x-original-url'])
+    assert.equal(await status('GET', '/v1/users', { [override]: '/livez' }), 401, override)
+})
+
 test('another page cannot sign anybody in, and no answer is kept by caches', async () => {
   await using here = await started()
   await using running = await here.start()
@@ -127,11 +158,12 @@ test('guesses that come together are counted one by one, and a name nobody has l
 test('logins from one address are limited, also over a restart, and other addresses are not hit', async () => {
   await using here = await started()
   const limits = { all: 1e6, open: 1e6, logins: 3 }
-  await using first = await here.start({ limits })
+  const [began, clock] = [Date.now(), { ...systemClock, now: () => began }]
+  await using first = await here.start({ limits, clock })
   await claimOver(first.ask, await here.token())
   for (const user of ['one', 'two']) await guess(first.ask, user)
   await first.stop()
-  await using second = await here.start({ limits })
+  await using second = await here.start({ limits, clock })
   const refused = await guess(second.ask, 'root', password)
   assert.deepEqual([refused.status, codeOf(refused)], [429, 'user.too_many_requests'])
   const elsewhere = client(second.server, second.coordinator.identity.digest, '127.0.0.2')

@@ -118,6 +118,8 @@ export function mount<R extends AnyRoute>(
 ): void {
   guard(app, deps, route)
   app.openapi(route.spec as AnyRoute['spec'], async (context) => {
+    // Whatever the framework may match differently one day: nothing is answered unguarded.
+    if (context.get(guardedKey as never) !== route.id) throw new Error(`${route.id} is unguarded`)
     const body = route.body === undefined ? undefined : context.req.valid('json' as never)
     const output = await handler({
       params: context.req.param(),
@@ -136,6 +138,7 @@ export function mount<R extends AnyRoute>(
 
 const callerKey = 'holdfast-caller'
 const limitedKey = 'holdfast-limited'
+const guardedKey = 'holdfast-guarded'
 
 /** What a stranger may send; a holder's answer is far smaller. */
 const strangersBody = 128 * 1024
@@ -148,7 +151,9 @@ function guard(app: OpenAPIHono, deps: ServerDeps, route: AnyRoute): void {
   const open = rules.access === 'anyone' || rules.access === 'proof'
   const bodies = { strangers: bodyLimitOf(strangersBody), known: bodyLimitOf(largestBody) }
   app.use(spec.getRoutingPath(), async (context, next) => {
-    if (context.req.method.toLowerCase() !== spec.method) return await next()
+    // HEAD is answered by what is mounted for GET.
+    const method = context.req.method.toLowerCase().replace('head', 'get')
+    if (method !== spec.method) return await next()
     // A path may match two routes' patterns.
     if (open && context.get(limitedKey as never) === undefined) limits.takeOpen(addressOf(context))
     context.set(limitedKey as never, true as never)
@@ -162,6 +167,7 @@ function guard(app: OpenAPIHono, deps: ServerDeps, route: AnyRoute): void {
       throw error
     }
     context.set(callerKey as never, caller as never)
+    context.set(guardedKey as never, route.id as never)
     // A form of another page is sent without asking first; JSON is not.
     if (route.body !== undefined && !isJson(context)) throw notJson()
     return await (caller === undefined ? bodies.strangers : bodies.known)(context, next)
