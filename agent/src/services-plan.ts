@@ -84,7 +84,8 @@ export function stateOf(properties: UnitProperties): Pick<ServiceStatus, 'state'
   if (ActiveState === 'active' || ActiveState === 'reloading')
     return { state: 'running', ...(restarts === '' ? {} : { detail: restarts.slice(2) }) }
   if (ActiveState === 'failed') return { state: 'failed', detail: ended }
-  if (SubState === 'auto-restart')
+  // Between two attempts, or in the middle of the next: what keeps failing does not flap.
+  if (SubState === 'auto-restart' || (ActiveState === 'activating' && restarts !== ''))
     return { state: 'failed', detail: `${ended}; it will be restarted` }
   if (ActiveState === 'activating') return { state: 'stopped', detail: 'starting' }
   return { state: 'stopped', ...(Result === 'success' ? {} : { detail: ended }) }

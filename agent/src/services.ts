@@ -181,9 +181,7 @@ export class Services {
 
   async #look(): Promise<void> {
     this.#last = await this.status()
-    const shown = this.#last
-      .map(({ name, state, detail }) => `${name} ${state} ${detail}`)
-      .join('\n')
+    const shown = this.#last.map(({ name, state }) => `${name} ${state}`).join('\n')
     if (shown === this.#shown) return
     this.#shown = shown
     this.#deps.onChange(this.#last)
