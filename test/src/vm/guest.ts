@@ -2,8 +2,16 @@ import { join } from 'node:path'
 import { run } from '@holdfast/base'
 import type { GuestImage } from './image.ts'
 
-/** Boots a guest under software emulation until it powers itself off; returns its console. */
-export async function bootGuest(image: GuestImage, disk: string, folder: string): Promise<string> {
+/**
+ * Boots a guest under software emulation until it powers itself off; returns its console.
+ * @param timeout milliseconds
+ */
+export async function bootGuest(
+  image: GuestImage,
+  disk: string,
+  folder: string,
+  timeout = 400_000,
+): Promise<string> {
   const console = join(folder, 'console.log')
   const { stdout } = await run(
     'qemu-system-x86_64',
@@ -34,7 +42,7 @@ export async function bootGuest(image: GuestImage, disk: string, folder: string)
       '-drive',
       `file=${disk},format=raw,if=virtio`,
     ],
-    { timeout: 400_000 },
+    { timeout },
   )
   stdout.fill(0)
   const { stdout: text } = await run('cat', [console])

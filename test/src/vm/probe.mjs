@@ -12,6 +12,11 @@ function attempt(act) {
   }
 }
 
+function claims() {
+  const token = readFileSync(`${process.env.CREDENTIALS_DIRECTORY}/token`, 'utf8')
+  return JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString('utf8'))
+}
+
 const status = readFileSync('/proc/self/status', 'utf8')
 const field = (name) => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1]
 const facts = {
@@ -29,6 +34,7 @@ const facts = {
   run: attempt(() => writeFileSync('/run/mark', '')),
   vault: attempt(() => readdirSync('/var/lib/holdfast-vault')),
   others: attempt(() => readdirSync('/var/lib/private/holdfast-services/crasher')),
+  claims: claims(),
   tmp: readdirSync('/tmp').length,
   disk: attempt(() => readFileSync('/dev/vda')),
   processes: readdirSync('/proc').filter((name) => /^\d+$/.test(name)).length,

@@ -26,6 +26,7 @@ const programs = [
   '/lib/systemd/systemd-journald',
   '/lib/systemd/systemd-shutdown',
   '/bin/systemctl',
+  '/bin/systemd-run',
   '/bin/journalctl',
   '/sbin/dmsetup',
 ]
