@@ -271,7 +271,7 @@ export class NodeVault {
 
   /** The receipt of an order that has been carried out. */
   async receiptFor(command: string): Promise<Receipt | undefined> {
-    return await receiptFor(this.#deps, command)
+    return await receiptFor(this.#end, command)
   }
 
   /** What an order would destroy and what survives it. */

@@ -43,6 +43,8 @@ export class SimulatedDisk {
   #reopened = false
   /** What the holders' sealed backup of the header has. */
   #backup: Map<number, SimulatedSlot> | undefined
+  /** The level of the wipe in the vault's journal. */
+  #begun = 0
 
   constructor(occupied: boolean, world: World) {
     this.#world = world
@@ -172,8 +174,11 @@ export class SimulatedDisk {
     return { kind: 'dropped' }
   }
 
-  #erase(level: 1 | 2 | 3): LifeEvent {
+  #erase(ordered: 1 | 2 | 3): LifeEvent {
     const { disk } = this
+    // What an earlier order has begun is finished first: a softer one cannot take it back.
+    const level = Math.max(this.#begun, ordered)
+    this.#begun = level
     if (!this.endOrdered) this.#world.fail('keyslots were destroyed and nobody ordered it')
     if (disk.header === 'occupied') this.#world.fail('a foreign disk was erased')
     if (level === 2 && disk.slots.size > 0)
@@ -186,6 +191,7 @@ export class SimulatedDisk {
       })
     this.#set('header destroyed', () => {
       disk.header = this.#backup === undefined ? 'nothing' : 'wiped'
+      this.#begun = 0
     })
     return { kind: 'erased' }
   }

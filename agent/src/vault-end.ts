@@ -98,16 +98,22 @@ export async function describeEnd(
   return await describePanic(deps, volume, level, uuid)
 }
 
-/** The receipt that was written for a command. */
+/**
+ * The receipt that was written for a command; the last of a destruction when this one found nothing left
+ * to destroy, because another had begun and gone further.
+ */
 export async function receiptFor(
-  deps: Pick<VaultDeps, 'stateDirectory'>,
+  { deps, volume }: Pick<VaultEnd, 'deps' | 'volume'>,
   command: string,
 ): Promise<Receipt | undefined> {
+  let destruction: Receipt | undefined
   for (const uuid of await knownVolumes(deps.stateDirectory)) {
-    const found = (await receiptsOf(deps, uuid)).findLast(({ actor }) => actor === actorOf(command))
+    const receipts = await receiptsOf(deps, uuid)
+    const found = receipts.findLast(({ actor }) => actor === actorOf(command))
     if (found !== undefined) return found
+    destruction = receipts.findLast(({ level }) => level > 1) ?? destruction
   }
-  return undefined
+  return (await presentVolume({ deps, volume })) === undefined ? destruction : undefined
 }
 
 /** True when the last thing that was done to the volume's keys is panic 2. */
