@@ -53,10 +53,7 @@ test('with the token another host becomes an instance, opens by the shared host 
       .where('action', '=', 'instance.join')
       .orderBy('sequence')
       .execute()
-    assert.deepEqual(told, [
-      { subject: 'two', outcome: 'done' },
-      { subject: 'two', outcome: 'refused' },
-    ])
+    assert.deepEqual(told, [{ subject: 'two', outcome: 'done' }], 'guesses do not fill the log')
   } finally {
     await rm(other, { recursive: true })
   }

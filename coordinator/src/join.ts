@@ -23,13 +23,12 @@ import { keyId } from '@holdfast/link'
 import { idSchema, publicKeySchema } from '@holdfast/protocol'
 import { compactDecrypt } from 'jose'
 import { z } from 'zod'
-import { record } from './audit.ts'
+import { recordAlone } from './audit.ts'
 import { hostKeyFile, readMarker, writeMarker } from './claim.ts'
 import { equalTexts } from './compare.ts'
 import type { Coordinator } from './coordinator.ts'
 import { coordinatorFault } from './faults.ts'
 import { identityFile } from './identity.ts'
-import type { Work } from './store.ts'
 import { writeFirstWitness } from './witness.ts'
 
 // A second instance of a cluster. It needs what lies outside the store: the identity key and the host
@@ -82,13 +81,13 @@ export async function admitInstance(
       hint: 'several instances share a PostgreSQL: holdfast coordinator serve --store FILE',
     })
   const receiver = publicKeyOf(given.key)
+  // Strangers' guesses cost one file read: no transaction, no entry in the log.
+  const wrong = 'the token is wrong, was used, or is older than ten minutes'
+  if (!(await isToken(directory, given.token, clock.now()))) throw refused(wrong)
+  // Gone before anything is given for it; of two who hand it in one is late.
+  if (!(await removeDurable(join(directory, tokenFile)))) throw refused(wrong)
   const event = { actor: 'console', action: 'instance.join', subject: given.name } as const
-  const right = await store.write(async (work: Work) => {
-    const spent = await spendToken(directory, given.token, clock.now())
-    await record(work, clock, { ...event, outcome: spent ? 'done' : 'refused' })
-    return spent
-  })
-  if (!right) throw refused('the token is wrong, was used, or is older than ten minutes')
+  await recordAlone(store, clock, { ...event, outcome: 'done' })
   const hostKey = await readIfPresent(join(directory, hostKeyFile), 4096)
   using plaintext = Secret.copy(
     canonicalJson({
@@ -101,15 +100,11 @@ export async function admitInstance(
   return await encryptJwe({ alg: 'ECDH-ES', typ: type }, receiver, plaintext)
 }
 
-/** The right token is gone before anything is given for it; a wrong one changes nothing. */
-async function spendToken(directory: string, given: string, now: number): Promise<boolean> {
-  const path = join(directory, tokenFile)
-  const stored = await readIfPresent(path, 500)
+async function isToken(directory: string, given: string, now: number): Promise<boolean> {
+  const stored = await readIfPresent(join(directory, tokenFile), 500)
   if (stored === undefined) return false
   const { token, expires } = parseJsonObject(stored.toString('utf8'), 'the token')
-  if (!equalTexts(String(token), given.trim())) return false
-  await removeDurable(path)
-  return Number(expires) > now
+  return equalTexts(String(token), given.trim()) && Number(expires) > now
 }
 
 function publicKeyOf(pem: string): KeyObject {
