@@ -28,10 +28,13 @@ export interface LockedApiDeps {
   monotonic: () => number
 }
 
+const alarmsPerHour = 20
+
 export class LockedApi {
   readonly #deps: LockedApiDeps
   readonly #looks: RateLimit
   readonly #pushes: RateLimit
+  #alarms: number[] = []
 
   constructor(deps: LockedApiDeps) {
     this.#deps = deps
@@ -72,9 +75,18 @@ export class LockedApi {
     try {
       return await this.#deps.push(sealed)
     } catch (error) {
-      this.#deps.onIncident('agent.push_failed', `a key from ${source}: ${messageOf(error)}`)
+      this.#alarm(`a key from ${source}: ${messageOf(error)}`)
       throw error
     }
+  }
+
+  /** Somebody who pushes junk must not fill the coordinator's log: every wrong key is counted anyway. */
+  #alarm(text: string): void {
+    const now = this.#deps.monotonic()
+    this.#alarms = this.#alarms.filter((at) => now - at < 3_600_000)
+    if (this.#alarms.length >= alarmsPerHour) return
+    this.#alarms.push(now)
+    this.#deps.onIncident('agent.push_failed', text)
   }
 }
 
