@@ -3,6 +3,7 @@ import { ceremonyDrills } from './ceremony-catalogue.ts'
 import type { Drill, DrillContext, DrillResult } from './drill.ts'
 import { enrolDegraded, enrolOffline } from './enrolment.ts'
 import { fiveRegions } from './five-regions.ts'
+import { fleetDrills } from './fleet-catalogue.ts'
 import { headerDestroyed } from './header-destroyed.ts'
 import { keyExposure } from './key-exposure.ts'
 import { keysCarriedToSite } from './keys-carried.ts'
@@ -35,7 +36,7 @@ export const disasters: readonly Drill[] = [
 ]
 
 /** Every drill that can be executed, in the order of the guide. */
-export const drills: readonly Drill[] = [...disasters, ...ceremonyDrills]
+export const drills: readonly Drill[] = [...disasters, ...ceremonyDrills, ...fleetDrills]
 
 /** Runs one drill by name. @throws Fault drills.unknown */
 export async function runDrill(name: string, context: DrillContext): Promise<DrillResult> {

@@ -34,13 +34,13 @@ export function proveDrills(what: string, drills: readonly Drill[], claims: Clai
     })
 
     for (const drill of drills) {
-      it(`${drill.name}: ${drill.title}`, { timeout: 240_000 }, async (test) => {
+      it(`${drill.name}: ${drill.title}`, { timeout: 460_000 }, async (test) => {
         const programs = {
           command: programOf('keyserver'),
           coordinator: programOf('coordinator'),
           agent: programOf('agent'),
         }
-        const result = await perform(drill, { directory, ...programs, timeout: 200_000 })
+        const result = await perform(drill, { directory, ...programs, timeout: 420_000 })
         test.diagnostic(
           `${result.seconds.toFixed(1)} s, ${result.evidence.length} pieces of evidence`,
         )
