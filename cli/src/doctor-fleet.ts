@@ -80,7 +80,7 @@ function judgeBlackout({ nodes }: FleetSeen): Judged {
   const stranded = all.filter((node) => {
     const guarded = guardedOf(node, nodes)
     const temporary = node.report?.ways.some(({ label }) => label === 'temporary') === true
-    return guarded === undefined ? temporary : guarded.margin < 0
+    return node.frozen || (guarded === undefined ? temporary : guarded.margin < 0)
   })
   if (stranded.length === 0)
     return ok('if the power is cut everywhere, every node comes back by itself')

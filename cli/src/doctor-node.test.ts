@@ -384,6 +384,8 @@ test('fleet: every layer is looked at, and names the nodes it is about', async (
   assert.match(of('services')?.text ?? '', /web: not running: web/)
   assert.match(of('blackout')?.text ?? '', /people must open web, b2, c3/)
   await requireCommands(findings)
+  const frozen = examine(fleetRules, { nodes: [node('web', { frozen: true }), ...guardians], now })
+  assert.match(frozen.at(-1)?.text ?? '', /people must open web$/)
   const empty = examine(fleetRules, { nodes: [], now })
   assert.match(empty[0]?.next?.[0] ?? '', /--genesis/)
 })

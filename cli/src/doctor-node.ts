@@ -149,7 +149,7 @@ function judgeWays(seen: NodeSeen): Judged | undefined {
   const slots = broken.map(({ keyslot }) => String(keyslot))
   // A locked node's own way has failed, of course: why, is said by the layers of its guardians.
   if (slots.length > 0 && !isLocked(seen)) {
-    return failed(`the way in keyslot ${slots.join(', ')} failed its proof`, rehearse)
+    return failed(`the way in keyslot ${slots.join(', ')} failed its last proof`, rehearse)
   }
   const foreign = report.ways.filter(({ purpose }) => purpose === 'foreign')
   if (foreign.length > 0) {

@@ -2,6 +2,7 @@ import {
   type CommandKind,
   type FirstBootStep,
   firstBootSteps,
+  nodeRoutes,
   type ServiceStatus,
 } from '@holdfast/protocol'
 import type { Context, Outcome } from './command.ts'
@@ -103,6 +104,8 @@ export async function rehearseAction(input: Input, context: Context): Promise<Ou
   return await told(found, { kind: 'rehearse' }, input, context, async (data) => {
     const paint = painter()
     const guardians = guardiansOf(data)
+    const { nodes } = await found.client.call(nodeRoutes.list)
+    const nameOf = (id: string) => nodes.find(({ node }) => node === id)?.name ?? id.slice(0, 12)
     const rows = [
       ...data.ways.map((way) => [
         `keyslot ${way.keyslot}`,
@@ -110,7 +113,7 @@ export async function rehearseAction(input: Input, context: Context): Promise<Ou
         String(way.problem ?? ''),
       ]),
       ...guardians.map(({ guardian, healthy, message }) => [
-        `guardian ${guardian.slice(0, 12)}`,
+        `guardian ${nameOf(guardian)}`,
         paint(healthy ? 'good' : 'bad', healthy ? 'has its share' : 'failed'),
         message,
       ]),
