@@ -16,11 +16,17 @@ export class LiveScreen implements Disposable {
     this.#streams = streams
   }
 
-  /** Replaces what was drawn before. Lines that are too long are cut, so that none wraps. */
+  /**
+   * Replaces what was drawn before. Lines that are too long are cut, so that none wraps, and rows that
+   * do not fit are left out, because the cursor cannot go back above the first one.
+   */
   async draw(text: string): Promise<void> {
     if (!this.live) return
-    const { columns } = this.#streams
-    const lines = text.split('\n').map((line) => fitted(line, columns))
+    const { columns, rows } = this.#streams
+    const lines = text
+      .split('\n')
+      .slice(0, Math.max(1, rows - 1))
+      .map((line) => fitted(line, columns))
     const back = this.#rows === 0 ? hideCursor : `\u001b[${this.#rows}A\u001b[0J`
     this.#rows = lines.length
     await this.#streams.out(`${back}${lines.join('\n')}\n`)

@@ -17,6 +17,8 @@ export interface Streams {
   readonly inIsTerminal: boolean
   /** Columns of standard error's terminal, or 100. */
   readonly columns: number
+  /** Rows of standard output's terminal, or 100. */
+  readonly rows: number
   /** Writes to standard output and waits until it has been taken. */
   out(bytes: string | Uint8Array): Promise<void>
   /** Writes a line to standard error, made harmless. */
@@ -30,6 +32,7 @@ export function processStreams(): Streams {
     errIsTerminal: process.stderr.isTTY === true,
     inIsTerminal: process.stdin.isTTY === true,
     columns: process.stderr.columns ?? 100,
+    rows: process.stdout.rows || 100, // a terminal that does not know its size says 0
     out: (bytes) =>
       new Promise((resolve, reject) => {
         process.stdout.write(bytes, (error) => {
