@@ -1,4 +1,4 @@
-import { isFault, run } from '@holdfast/base'
+import { run } from '@holdfast/base'
 import { nodeRoutes } from '@holdfast/protocol'
 import type { ControlPlane, NodeView } from './control-plane.ts'
 import type { Drill, Stage } from './drill.ts'
@@ -34,7 +34,7 @@ export const nodeLeaves: Drill = {
       epochs: views.map(({ name, epoch }) => `${name} ${epoch}`),
     })
     await isGone(stage, plane, leaver)
-    const [view] = [await plane.view(fourth)]
+    const view = await plane.view(fourth)
     await timeline.refuses('at the margin nobody may leave', ['node.needed'], () =>
       command(plane, fourth, { command: 'leave', confirmation: fourth.name }, signal),
     )
@@ -73,13 +73,10 @@ async function isGone(
   plane: ControlPlane,
   { node, device }: FleetNode,
 ): Promise<void> {
-  const params = { node }
-  const phase = await plane.client.call(nodeRoutes.get, { params }).then(
-    (view) => view.phase,
-    (error: unknown) => (isFault(error) ? error.code : 'unknown'),
-  )
-  timeline.proves('the coordinator knows that it has left', /left|unknown/.test(phase), { phase })
-  timeline.note('its disk', { keyslots: await keyslots(device) })
+  const { phase } = await plane.client.call(nodeRoutes.get, { params: { node } })
+  timeline.proves('the coordinator knows that it has left', phase === 'left', { phase })
+  const left = await keyslots(device)
+  timeline.proves('its vault is destroyed', left === 0, { keyslots: left })
 }
 
 /** How many keyslots cryptsetup finds; none where there is no LUKS2 header. */

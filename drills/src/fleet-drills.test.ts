@@ -50,6 +50,7 @@ const claims: Claims = {
   'node-leaves': [
     'a node that is not needed leaves',
     'everybody it guarded has other guardians',
+    'its vault is destroyed',
     'at the margin nobody may leave',
   ],
   'reset-while-locked': [

@@ -26,7 +26,7 @@ export const diskCloned: Drill = {
     if (original === undefined) throw new Error('there are four nodes')
     await vaultAlone(stage, plane, original)
     await holdReleases(stage, plane)
-    const clone = await copyOf(stage, plane, original)
+    const clone = await copyOf(stage, original)
     await staysLocked(stage, 'a copy with its keys is held by the guardians', clone, 1)
     await isAudited(stage, 'they raise an alarm at once', plane, {
       action: 'node.incident',
@@ -114,7 +114,6 @@ async function holdReleases({ timeline }: Stage, plane: ControlPlane): Promise<v
 /** A whole copy, on a machine with a memory and a port of its own. */
 async function copyOf(
   { directory, agent, cleanup }: Stage,
-  plane: ControlPlane,
   original: FleetNode,
 ): Promise<FleetNode> {
   const home = join(directory, 'copy')
