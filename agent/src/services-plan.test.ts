@@ -109,7 +109,10 @@ test('what systemctl shows becomes a state', () => {
     detail: 'exit-code, status 3, restarted 7 times; it will be restarted',
   })
   const next = { ActiveState: 'activating', SubState: 'start', NRestarts: '7' }
-  assert.equal(stateOf(next).state, 'failed')
+  assert.deepEqual(stateOf(next), {
+    state: 'failed',
+    detail: 'restarted 7 times; starting again',
+  })
   assert.equal(stateOf({ ...next, NRestarts: '0' }).state, 'stopped')
   assert.deepEqual(stateOf({ ActiveState: 'inactive', Result: 'success' }), { state: 'stopped' })
 })

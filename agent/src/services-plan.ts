@@ -84,9 +84,11 @@ export function stateOf(properties: UnitProperties): Pick<ServiceStatus, 'state'
   if (ActiveState === 'active' || ActiveState === 'reloading')
     return { state: 'running', ...(restarts === '' ? {} : { detail: restarts.slice(2) }) }
   if (ActiveState === 'failed') return { state: 'failed', detail: ended }
-  // Between two attempts, or in the middle of the next: what keeps failing does not flap.
-  if (SubState === 'auto-restart' || (ActiveState === 'activating' && restarts !== ''))
+  if (SubState === 'auto-restart')
     return { state: 'failed', detail: `${ended}; it will be restarted` }
+  // In the middle of the next attempt, of which nothing is known yet: what keeps failing does not flap.
+  if (ActiveState === 'activating' && restarts !== '')
+    return { state: 'failed', detail: `${restarts.slice(2)}; starting again` }
   if (ActiveState === 'activating') return { state: 'stopped', detail: 'starting' }
   return { state: 'stopped', ...(Result === 'success' ? {} : { detail: ended }) }
 }

@@ -48,18 +48,29 @@ const services = {
   wrong: { command: ['busybox', 'true'], directory: 'wrong' },
 }
 
+const healthChecks = {
+  unit: { kind: 'unit', target: 'probe' },
+  program: { kind: 'command', target: '/bin/busybox test -w /etc/passwd', required: false },
+  port: { kind: 'tcp', target: '127.0.0.1:1', required: false, withinSeconds: 1 },
+  user: { kind: 'command', target: '/bin/busybox test -r /etc/passwd' },
+  gone: { kind: 'unit', target: 'crasher', withinSeconds: 1 },
+}
+
 async function main(): Promise<void> {
   await using lab = await agentLab()
-  await lab.start()
+  const agent = await lab.start()
   await lab.enrol(true)
   const opened = await lab.until('an open vault', () =>
     lab.reports.find(({ phase }) => phase === 'open'),
   )
   step('open', { mapped: opened.mapped })
-  await lab.policy({ services, healthChecks: {} })
+  await lab.policy({ services, healthChecks })
   await first(lab)
+  await firstBoot(lab)
   await logs(lab)
   await restart(lab)
+  await agent[Symbol.asyncDispose]()
+  await agentRestart(lab)
   await lockAndOpen(lab)
   await reboot(lab)
 }
@@ -103,7 +114,27 @@ async function mounts(): Promise<string[]> {
   return text
     .split('\n')
     .map((line) => line.split(' ')[4] ?? '')
-    .filter((path) => path.includes('holdfast'))
+    .filter((path) => path.startsWith('/var/lib/') && path.includes('holdfast'))
+}
+
+/** What the first boot made when the vault was mounted, and a canary in it. */
+async function firstBoot(lab: AgentLab): Promise<void> {
+  const result = await resultOf(lab, 'first-boot')
+  const health = await lab.until('a report of the checks', () =>
+    lab.reports.findLast(
+      ({ health: each }) =>
+        each?.unit === 'passing' && each.user === 'passing' && each.gone === 'failing',
+    ),
+  )
+  const incident = lab.frames.find(
+    (frame) => frame.kind === 'incident' && frame.code === 'health.failing',
+  )
+  step('first-boot', { ...result, health: health.health, incident })
+  await readFile('/var/lib/holdfast-vault/backup/service-passwords.kdbx')
+  const touched = await lab.until('an incident', () =>
+    lab.frames.find((frame) => frame.kind === 'incident' && frame.code.startsWith('canary.')),
+  )
+  step('canary', { touched })
 }
 
 async function logs(lab: AgentLab): Promise<void> {
@@ -119,16 +150,26 @@ async function logs(lab: AgentLab): Promise<void> {
   step('all-logs', { ok: all.ok, data: all.data })
 }
 
+async function pid(): Promise<string> {
+  const { stdout } = await run('systemctl', ['show', '--property=MainPID', unitName('probe')])
+  return stdout.toString('utf8').trim()
+}
+
 async function restart(lab: AgentLab): Promise<void> {
-  const pid = async () => {
-    const { stdout } = await run('systemctl', ['show', '--property=MainPID', unitName('probe')])
-    return stdout.toString('utf8').trim()
-  }
   const before = await pid()
   const result = await resultOf(lab, 'restart', { service: 'probe' })
   step('restart', { ...result, before, after: await pid() })
   step('restart-wrong', await resultOf(lab, 'restart', { service: 'wrong' }))
   step('restart-unknown', await resultOf(lab, 'restart', { service: 'nobody' }))
+}
+
+/** The agent has ended and starts again; nothing that runs notices. */
+async function agentRestart(lab: AgentLab): Promise<void> {
+  const before = await pid()
+  const again = await lab.start()
+  const { ok } = await resultOf(lab, 'services')
+  await shown(lab, (states) => states.get('probe') === 'running')
+  step('agent-restart', { ok, before, after: await pid(), phase: again.state.phase })
 }
 
 const ours = async () => (await readdir(units)).filter((name) => name.startsWith('holdfast-'))
@@ -156,7 +197,10 @@ async function lockAndOpen(lab: AgentLab): Promise<void> {
   const opened = await resultOf(lab, 'unlock', { sealed })
   step('unlocked', { ok: opened.ok, message: opened.message })
   await shown(lab, (states) => states.get('probe') === 'running')
-  step('again', { units: (await ours()).length, mounts: await mounts() })
+  const canaries = lab.frames.filter(
+    (frame) => frame.kind === 'incident' && frame.code.startsWith('canary.'),
+  )
+  step('again', { canaries: canaries.length, units: (await ours()).length, mounts: await mounts() })
 }
 
 /** The last thing that this program sees. */

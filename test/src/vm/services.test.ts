@@ -42,7 +42,7 @@ async function bootScenario(): Promise<{ steps: Step[]; console: string }> {
       files[to] = join(bundle, name)
     }
     const image = await buildImage(folder, checkout, systemdInit, (root) => addSystemd(root, files))
-    const console = await bootGuest(image, disk, folder)
+    const console = await bootGuest(image, disk, folder, 1_500_000)
     const steps = [...console.matchAll(/^STEP (.*?)\r?$/gm)].map(
       ([, line = '']) => JSON.parse(line) as Step, // the scenario's own lines
     )
@@ -67,7 +67,7 @@ test('services run in the opened vault under systemd, and never without it', asy
     ]),
   )
   assert.match(detail.get('probe') ?? '', /^running/)
-  assert.match(detail.get('crasher') ?? '', /^failed: exit-code, status 1/)
+  assert.match(detail.get('crasher') ?? '', /^failed: (exit-code, status 1|restarted \d)/)
   assert.match(detail.get('once') ?? '', /^stopped/)
   assert.match(detail.get('killed') ?? '', /^failed: (signal|core-dump), status 31/)
   assert.match(detail.get('audited') ?? '', /^failed: exit-code, status 1/)
@@ -98,6 +98,29 @@ test('services run in the opened vault under systemd, and never without it', asy
     '/var/lib/private/holdfast-services',
   ])
 
+  const claims = facts.claims as unknown as { iss: string; sub: string }
+  assert.deepEqual([claims.sub, claims.iss.length], ['probe', 43])
+
+  const boot = find('first-boot').data as { steps: Record<string, string>[] }
+  assert.deepEqual(
+    boot.steps.map(({ name, outcome }) => `${name} ${outcome}`),
+    [
+      'identity kept',
+      'tpm-binding absent',
+      'signing-keys kept',
+      'service-tokens kept',
+      'canaries kept',
+    ],
+  )
+  assert.match(boot.steps[4]?.detail ?? '', /vault: changes, removal and reading/)
+  const health = find('first-boot').health as Record<string, string>
+  assert.deepEqual([health.unit, health.user, health.gone], ['passing', 'passing', 'failing'])
+  assert.notEqual(health.program, 'passing', 'a check can write nothing')
+  assert.equal(health.port, 'failing')
+  assert.match(JSON.stringify(find('first-boot').incident), /gone: holdfast-service-crasher/)
+  assert.match(JSON.stringify(find('canary').touched), /canary\.read.*holdfast-vault\/backup/)
+  assert.equal(find('again').canaries, 1, 'a vault that was locked is no touched canary')
+
   assert.equal(find('logs').ok, true)
   assert.match(String(find('logs').text), /node\[\d+\]: the probe has written its facts/)
   assert.equal(find('foreign-logs').code, 'agent.service_unknown')
@@ -106,6 +129,13 @@ test('services run in the opened vault under systemd, and never without it', asy
   assert.notEqual(find('restart').before, find('restart').after)
   assert.equal(find('restart-wrong').code, 'agent.service_refused')
   assert.equal(find('restart-unknown').code, 'agent.service_unknown')
+
+  const { before, after, phase } = find('agent-restart')
+  assert.deepEqual(
+    [before, phase],
+    [after, 'open'],
+    'an agent that starts again disturbs no service',
+  )
 
   assert.deepEqual(
     [find('locked').ok, find('locked').units, find('locked').mounts],
