@@ -1,4 +1,3 @@
-import { firstBootSteps } from '@holdfast/protocol/commands'
 import type { CommandSpec } from './command.ts'
 import { placeOptions } from './coordinator-options.ts'
 import { nodeArgument, orderExits, orderOptions } from './node-options.ts'
@@ -89,7 +88,7 @@ export const nodeChangeCommands: readonly CommandSpec[] = [
     options: [
       {
         flags: '--renew <STEP>',
-        says: `make this step's things anew: ${firstBootSteps.join(', ')}`,
+        says: "make this step's things anew: identity, tpm-binding, signing-keys, service-tokens, canaries",
         repeat: true,
       },
       ...orderOptions,

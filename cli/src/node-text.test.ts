@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isFault } from '@holdfast/base'
+import { firstBootSteps } from '@holdfast/protocol/commands'
 import fc from 'fast-check'
 import { node as guarded, now, report } from './doctor-fixture.ts'
+import { nodeChangeCommands } from './node-change-commands.ts'
 import { failureOf, kindOfCode } from './node-failure.ts'
 import { peerUrl } from './node-locked.ts'
 import { newLines } from './node-logs.ts'
@@ -152,6 +154,13 @@ test('a failed command is the fault that the node met', () => {
   ] as const) {
     assert.equal(kindOfCode(code), kind, code)
   }
+})
+
+test('the help names the steps of a first boot', () => {
+  // The command tree is loaded at every start, and the schemas that know the steps are not.
+  const firstBoot = nodeChangeCommands.find(({ name }) => name === 'first-boot')
+  const renew = firstBoot?.options?.find(({ flags }) => flags.startsWith('--renew'))
+  assert.equal(renew?.says, `make this step's things anew: ${firstBootSteps.join(', ')}`)
 })
 
 test('the address of a peer port is a host and a port, and nothing else', () => {
