@@ -18,7 +18,7 @@ export function upHints(
   const nodes = [
     `  holdfast node kill node-2${where}            # a power cut; its guardians open it again:`,
     `  holdfast node start node-2${where}`,
-    `  holdfast node list${state}`,
+    `  holdfast status${state}`,
     `  holdfast coordinator seal${state}            # the fleet goes on; now two holders are needed:`,
     `  holdfast coordinator recover${state}`,
     ...keys.map(({ name, file }) => `  holdfast holder answer ${name} --key ${file}${state}`),
