@@ -1,7 +1,11 @@
 import { statSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import type { Agent } from 'node:https'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type FleetShape, type SeededFleet, seedFleet } from './agents-fleet.ts'
+import { chooseGuardians, type NodeView } from '@holdfast/coordinator/decisions'
+import { exchange, pinnedTls } from '@holdfast/link'
+import { type FleetAgent, type FleetShape, type SeededFleet, seedFleet } from './agents-fleet.ts'
 import {
   AgentsProcess,
   type CoordinatorProcess,
@@ -47,10 +51,17 @@ async function benchSize(
   let coordinator = await startCoordinator(fleet.directory)
   try {
     const held = await holdAll(context, fleet, coordinator, agents, count)
+    const asked = await administer(fleet, coordinator, agents)
     const storm = await reconnect(fleet, coordinator, agents, (next) => {
       coordinator = next
     })
-    const figures = { ...held, ...storm, storeBytesPerAgent: bytes / count }
+    const figures = {
+      ...held,
+      ...asked,
+      ...placement(count),
+      ...storm,
+      storeBytesPerAgent: bytes / count,
+    }
     return compare(name, [figures], {}, [], notes)
   } finally {
     await coordinator[Symbol.asyncDispose]()
@@ -101,6 +112,67 @@ async function holdAll(
   }
 }
 
+/** What people do with the whole fleet: look at it, and freeze a node. */
+async function administer(
+  { agentsFile, identity, token }: SeededFleet,
+  { url }: CoordinatorProcess,
+  agents: AgentsProcess,
+): Promise<Figures> {
+  using tls = disposable(pinnedTls(identity))
+  const headers = { authorization: `Bearer ${token}` }
+  const request = async (method: 'GET' | 'POST', path: string, body?: string) => {
+    const began = performance.now()
+    const options = { method, tls: tls.agent, headers, limit: 2 ** 28, timeout: 60_000 } as const
+    const reply = await exchange(
+      `${url}${path}`,
+      body === undefined ? options : { ...options, body },
+    )
+    if (reply.status !== 200)
+      throw new Error(`${path}: ${reply.status} ${reply.body.slice(0, 300)}`)
+    return { milliseconds: performance.now() - began, bytes: reply.body.length }
+  }
+  await request('GET', '/v1/nodes')
+  const lists: number[] = []
+  for (let look = 0; look < 5; look += 1)
+    lists.push((await request('GET', '/v1/nodes')).milliseconds)
+  const [{ node = '' } = {}] = await agentsOf(agentsFile)
+  const arrival = agents.order({ do: 'await-document', name: 'freeze', seconds: 60 })
+  const freeze = await request('POST', `/v1/nodes/${node}/freezes`, '{"reason":"a measurement"}')
+  const arrived = await arrival
+  return {
+    listMs: median(lists),
+    freezeMs: freeze.milliseconds,
+    freezeArrived: arrived.arrived ?? 0,
+    freezeLastMs: arrived.last ?? Number.NaN,
+  }
+}
+
+function disposable(agent: Agent): { agent: Agent } & Disposable {
+  return { agent, [Symbol.dispose]: () => agent.destroy() }
+}
+
+async function agentsOf(file: string): Promise<FleetAgent[]> {
+  return JSON.parse(await readFile(file, 'utf8')) as FleetAgent[] // written by `seedFleet`
+}
+
+/** Choosing one ward's guardians among all nodes; nothing but arithmetic. */
+function placement(count: number): Figures {
+  const view = (index: number): NodeView => ({
+    ...{ node: `node-${index}`, name: `node-${index}`, domain: `rack-${index % shape.domains}` },
+    ...{ phase: 'open', frozen: false, connected: true, heardAt: 1, waiting: false },
+    ...{ epoch: 1, threshold: shape.threshold, guardians: [], genesis: false },
+    ...{ leaving: false, sharedWithLeaver: false, rebooting: false },
+  })
+  const views = Array.from({ length: count }, (_, index) => view(index))
+  const times = Array.from({ length: 21 }, (_, index) => {
+    const ward = views[index % count] ?? view(0)
+    const began = performance.now()
+    chooseGuardians(ward, views, { count: shape.guardians })
+    return performance.now() - began
+  })
+  return { placementMs: median(times) }
+}
+
 /** Resident memory moves with the garbage collector: the median of a few looks. */
 async function settledMemory(pid: number): Promise<number> {
   const looks: number[] = []
@@ -141,5 +213,7 @@ const notes = [
   'connectsPerSecond: 100 connections begun at a time, from TCP to the welcome; connectCpuMs is the coordinator alone',
   'idleCpuPercent: of one core, with the heartbeats that the sessions send by themselves; cpuMicrosPerHeartbeat: of one more than those',
   'heartbeatsPerSecond, reportsPerSecond: 64 in flight, each acknowledged by a message of its own, the clients on the same cores',
+  'listMs: GET /v1/nodes by an administrator, the whole reply; freezeMs: until the freeze of a node is acknowledged, freezeLastMs: until the last agent has the signed list',
+  'placementMs: choosing the guardians of one ward among all nodes, the pure function alone',
   'back…: the coordinator is killed and started again at once; agents wait 1 to 3 s, then up to three times as long after every failure (decorrelated jitter), 60 s at most; counted from the kill to the welcome, 150 s at most',
 ]

@@ -1,4 +1,10 @@
-import { createPrivateKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
+import {
+  createHash,
+  createPrivateKey,
+  generateKeyPairSync,
+  type KeyObject,
+  randomBytes,
+} from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { canonicalJson, ensureDirectory, systemClock } from '@holdfast/base'
@@ -35,6 +41,8 @@ export interface SeededFleet {
   /** PEM of the fleet's authority. */
   readonly authority: string
   readonly cluster: string
+  /** Bearer token of an administrator. */
+  readonly token: string
 }
 
 export interface FleetShape {
@@ -65,10 +73,33 @@ export async function seedFleet(folder: string, shape: FleetShape): Promise<Seed
   await proposeManifest(coordinator, deps, manifest(shape), 'user:bench')
   const agents = await makeAgents(coordinator, shape)
   await writeRecords(coordinator, cluster, agents, shape)
+  const administrator = await writeAdministrator(coordinator)
   const agentsFile = join(folder, 'agents.json')
   await writeFile(agentsFile, JSON.stringify(agents), { mode: 0o600 })
   const authority = coordinator.header?.authority ?? ''
-  return { directory, agentsFile, identity: coordinator.identity.digest, authority, cluster }
+  return {
+    directory,
+    agentsFile,
+    identity: coordinator.identity.digest,
+    authority,
+    cluster,
+    token: administrator,
+  }
+}
+
+/** A user with a token, as the API makes them; passwords are not needed here. */
+async function writeAdministrator({ store }: Coordinator): Promise<string> {
+  const token = randomBytes(32).toString('base64url')
+  const hash = createHash('sha256').update(token).digest('base64url')
+  const roles = JSON.stringify(['admin', 'operator'])
+  await store.write(async (work) => {
+    const user = { name: 'bench', password: null, roles }
+    await work.insertInto('users').values(user).execute()
+    const expires = Date.now() + 86_400_000
+    const row = { id: 'bench', hash, user: 'bench', label: '', scopes: roles, expires }
+    await work.insertInto('tokens').values(row).execute()
+  })
+  return token
 }
 
 function manifest({ guardians, threshold, lostMinutes }: FleetShape) {

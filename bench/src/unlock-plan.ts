@@ -32,6 +32,8 @@ export interface UnlockPlan {
   readonly wards: readonly StormNode[]
   readonly guardians: readonly (StormNode & { readonly ready: GuardianReady })[]
   readonly threshold: number
+  /** Wards under way at a time. */
+  readonly inFlight: number
   readonly rounds: number
 }
 
