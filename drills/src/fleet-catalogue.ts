@@ -4,6 +4,7 @@ import { nodeLeaves, resetWhileLocked } from './fleet-departure.ts'
 import { tokenRaced } from './fleet-enrolment.ts'
 import { genesisToPeers } from './fleet-genesis.ts'
 import { fleetColdStart, nodeReboots } from './fleet-reboot.ts'
+import { oldBackupRestored } from './fleet-rollback.ts'
 import { diskCloned, stolenNodeFrozen } from './fleet-stolen.ts'
 
 /** What can happen to the nodes of a fleet, in the order of the guide. */
@@ -17,4 +18,5 @@ export const fleetDrills: readonly Drill[] = [
   clockAt1970,
   nodeLeaves,
   resetWhileLocked,
+  oldBackupRestored,
 ]

@@ -59,6 +59,7 @@ const claims: Claims = {
     'its keyslots are destroyed',
     'they forget it',
   ],
+  'old-backup-restored': ['two holders open it', 'and it stops', 'it goes on above that'],
 }
 
 proveDrills('nodes and their guardians, for real', fleetDrills, claims)
