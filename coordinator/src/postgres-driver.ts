@@ -2,7 +2,9 @@ import { type Dialect, PostgresDialect, type PostgresPool, type PostgresPoolClie
 import type pg from 'pg'
 import { isUnreachable } from './unreachable.ts'
 
-// kysely over PostgreSQL. Of several addresses the one whose server takes writes is used: after a
+// kysely over PostgreSQL. Text is text there: a zero byte, which nodes and people can send and SQLite
+// keeps, would make a whole transaction fail, and with it what others have in the same one. Of several
+// addresses the one whose server takes writes is used: after a
 // failover the old primary is gone or read-only, and the next transaction finds the new one.
 
 const int8 = 20
@@ -69,12 +71,18 @@ function failover(pools: readonly pg.Pool[]): PostgresPool {
   }
 }
 
+/** A zero byte in a text becomes the character for what cannot be shown; bytes stay what they are. */
+function storable(value: unknown): unknown {
+  return typeof value === 'string' ? value.replaceAll('\0', '\ufffd') : value
+}
+
 /** A connection on which a question was not answered is not asked again, but closed. */
 function withoutHanging(client: pg.PoolClient): PostgresPoolClient {
   let silent = false
-  const query = async (...question: unknown[]): Promise<unknown> => {
+  const query = async (text: unknown, values: unknown, ...rest: unknown[]): Promise<unknown> => {
+    const kept = Array.isArray(values) ? values.map(storable) : values
     try {
-      return await (client.query as (...words: unknown[]) => Promise<unknown>)(...question)
+      return await (client.query as (...words: unknown[]) => Promise<unknown>)(text, kept, ...rest)
     } catch (error) {
       silent ||= isUnreachable(error)
       throw error
@@ -82,7 +90,9 @@ function withoutHanging(client: pg.PoolClient): PostgresPoolClient {
   }
   // A cursor is no promise and is given back as it is.
   const ask = (...question: unknown[]) =>
-    typeof question[0] === 'string' ? query(...question) : client.query(question[0] as never)
+    typeof question[0] === 'string'
+      ? query(question[0], question[1], ...question.slice(2))
+      : client.query(question[0] as never)
   const release = (broken = false) => client.release(broken || silent)
   return { query: ask, release } as unknown as PostgresPoolClient // what kysely uses of a client
 }

@@ -78,6 +78,19 @@ for (const [name, engine] of Object.entries(engines)) {
       assert.deepEqual([empty.node, empty.until], [null, 0])
     })
 
+    test('a zero byte in a text does not make the transaction fail', async () => {
+      await store.write(async (work) => {
+        await work.insertInto('leases').values(lease('10.0.0.8', 1)).execute()
+        await work.insertInto('leases').values(lease('10.0.0.9 \0!', 1)).execute()
+      })
+      const rows = await store.read
+        .selectFrom('leases')
+        .select('address')
+        .where('address', 'in', ['10.0.0.8', '10.0.0.9 \0!'])
+        .execute()
+      assert.equal(rows.length, 2)
+    })
+
     test('an upsert replaces, a second insert is a duplicate, counts of changed rows are told', async () => {
       const insert = (until: number) =>
         store.write((work) =>
