@@ -19,6 +19,7 @@ import {
   acceptSessions,
   alwaysValid,
   type CoordinatorSession,
+  type Errand,
   exchange,
   fetchCard,
   keyId,
@@ -30,6 +31,7 @@ import {
   signBody,
   signCommand,
   signDocument,
+  signErrand,
   signGeneration,
 } from '@holdfast/link'
 import type { PolicyDocument } from '@holdfast/protocol/documents'
@@ -46,6 +48,7 @@ import { type PeerFleet, peerFleet, type TestGuardian } from './peer-fleet.ts'
 
 export interface AgentLab extends AsyncDisposable {
   fleet: PeerFleet
+  coordinator: Awaited<ReturnType<typeof testCoordinator>>
   device: string
   options: AgentOptions
   events: AgentEvent[]
@@ -139,12 +142,7 @@ export async function agentLab(): Promise<AgentLab> {
   }
   const { frames, reports } = coordinator
   return {
-    fleet,
-    device,
-    options,
-    events,
-    reports,
-    frames,
+    ...{ fleet, coordinator, device, options, events, reports, frames },
     start: async () => stack.use(await startAgent(options, stop.signal)),
     startProcess: async (killAt, more = []) => {
       const running = await startProcess(options, killAt, more, (event) => events.push(event))
@@ -285,15 +283,12 @@ export async function testCoordinator(fleet: PeerFleet, host = '127.0.0.1') {
     reports,
     session: current,
     sign: (document: Parameters<typeof signDocument>[1]) => signDocument(commandKey, document),
+    signErrand: (node: string, errand: Errand) => signErrand(commandKey, { cluster, node }, errand),
     reshare: async (ward: NodeCard, guardians: readonly TestGuardian[], epoch: number) => {
-      const id = newId()
-      const set = { id, epoch, threshold: Math.floor(guardians.length / 2) + 1 }
       const to = await current()
-      const all = await Promise.all(
-        guardians.map((guardian) => signedGuardian(guardian, ward, epoch)),
-      )
-      await to.deliver({ kind: 'reshare', ...set, guardians: all })
-      return id
+      const order = await reshareOf(ward, guardians, epoch)
+      await to.deliver(signErrand(commandKey, { cluster, node: to.node }, order))
+      return order.id
     },
     policy: async (given: Pick<PolicyDocument, 'services' | 'healthChecks'>) => {
       const to = await current()
@@ -318,6 +313,13 @@ export async function testCoordinator(fleet: PeerFleet, host = '127.0.0.1') {
       server.close()
     },
   }
+}
+
+async function reshareOf(ward: NodeCard, guardians: readonly TestGuardian[], epoch: number) {
+  const signed = guardians.map((guardian) => signedGuardian(guardian, ward, epoch))
+  const threshold = Math.floor(guardians.length / 2) + 1
+  const all = await Promise.all(signed)
+  return { kind: 'reshare', id: newId(), epoch, threshold, guardians: all } as const
 }
 
 async function signedGuardian(

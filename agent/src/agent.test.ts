@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { run, Secret } from '@holdfast/base'
 import { generateEcKey } from '@holdfast/crypto'
-import { fetchCard, makeCode } from '@holdfast/link'
+import { type Errand, fetchCard, makeCode, signErrand } from '@holdfast/link'
 import { lockedStateSchema } from '@holdfast/protocol/locked-state'
 import { luksType } from '@holdfast/vault'
 import { type AgentLab, agentLab } from './agent-lab.ts'
@@ -166,6 +167,38 @@ test('a set of guardians with a key that its guardian has not signed is refused'
   }
   const order = await lab.reshare([liar], 1)
   assert.equal((await lab.resultOf(order)).code, 'agent.guardian_key_invalid')
+  assert.equal(agent.state.task?.step, 'await_guardians')
+})
+
+test('who has only the identity of the coordinator gets no ward key destroyed and nobody moved', async () => {
+  await using lab = await agentLab()
+  await using agent = await lab.start()
+  await lab.enrol(false)
+  const { node, identity } = lab.card()
+  const { coordinator } = lab
+  const session = await coordinator.session(node)
+  const other = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
+  const to = { cluster: coordinator.enrolment.cluster, node }
+  const about = { ward: node, identity, epoch: 1 }
+  const prepare = { kind: 'ward', action: 'prepare', ...about, id: 'p'.repeat(22) } as const
+  await session.deliver(coordinator.signErrand(node, prepare))
+  assert.equal((await lab.resultOf(prepare.id)).ok, true)
+  const retire = { kind: 'ward', action: 'retire', ...about, id: 'r'.repeat(22) } as const
+  const move: Errand = {
+    ...{ kind: 'reshare', id: 's'.repeat(22) },
+    ...{ epoch: 9, threshold: 0, guardians: [] },
+  }
+  for (const errand of [retire, move]) {
+    await session.deliver(signErrand(other, to, errand))
+    assert.equal((await lab.resultOf(errand.id)).code, 'link.document_invalid')
+  }
+  // Signed for another node it is worth as little.
+  await session.deliver({
+    ...coordinator.signErrand('x'.repeat(43), { ...retire, id: 't'.repeat(22) }),
+  })
+  assert.equal((await lab.resultOf('t'.repeat(22))).code, 'link.document_invalid')
+  await session.deliver(coordinator.signErrand(node, { ...prepare, id: 'q'.repeat(22) }))
+  assert.equal((await lab.resultOf('q'.repeat(22))).ok, true, 'the key was not retired')
   assert.equal(agent.state.task?.step, 'await_guardians')
 })
 

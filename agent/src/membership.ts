@@ -2,8 +2,10 @@ import { createPublicKey } from 'node:crypto'
 import { join } from 'node:path'
 import { type Clock, DurableRecord, isFault, messageOf } from '@holdfast/base'
 import {
+  type Addressee,
   type AgentSession,
   checkCommand,
+  checkErrand,
   connectSession,
   type Hello,
   type Instruction,
@@ -261,8 +263,10 @@ export class Membership implements AsyncDisposable {
           await this.network.use(this.documents.peers?.peers ?? [])
         return
       case 'ward':
+        this.#checkErrand(frame)
         return await this.#ward(frame)
       case 'reshare':
+        this.#checkErrand(frame)
         return await this.#reshare(frame)
       case 'command':
         return await this.#command(frame)
@@ -272,10 +276,19 @@ export class Membership implements AsyncDisposable {
   }
 
   async #command(frame: Frame<'command'>): Promise<void> {
-    const { keys, enrolment, commands } = this.#deps
-    const to = { cluster: enrolment.cluster, node: keys.node }
-    checkCommand(createPublicKey(enrolment.commandKey), to, frame)
+    const { enrolment, commands } = this.#deps
+    checkCommand(createPublicKey(enrolment.commandKey), this.#self, frame)
     await commands.take(frame)
+  }
+
+  #checkErrand(frame: Frame<'ward' | 'reshare'>): void {
+    checkErrand(createPublicKey(this.#deps.enrolment.commandKey), this.#self, frame)
+  }
+
+  /** To whom orders for this node are addressed. */
+  get #self(): Addressee {
+    const { keys, enrolment } = this.#deps
+    return { cluster: enrolment.cluster, node: keys.node }
   }
 
   async #ward({ action, ward, identity, epoch, id }: Frame<'ward'>): Promise<void> {
@@ -298,7 +311,7 @@ export class Membership implements AsyncDisposable {
     await this.#log?.append({ event, ward, epoch, source: 'coordinator', code: '' })
   }
 
-  async #reshare({ kind: _, ...set }: Frame<'reshare'>): Promise<void> {
+  async #reshare({ kind: _, signature: __, ...set }: Frame<'reshare'>): Promise<void> {
     this.#checkSet(set)
     await this.#deps.tell({ kind: 'ordered', set })
   }

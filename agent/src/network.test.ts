@@ -161,7 +161,8 @@ async function share(
     const id = randomBytes(16).toString('base64url')
     const session = await coordinator.session(by.node)
     const before = coordinator.frames.length
-    await session.deliver({ kind: 'ward', action: 'prepare', ward: node, identity, epoch, id })
+    const errand = { kind: 'ward', action: 'prepare', ward: node, identity, epoch, id } as const
+    await session.deliver(coordinator.signErrand(by.node, errand))
     const made = await until('a key', () =>
       coordinator.frames.slice(before).find((frame) => frame.kind === 'ward-key'),
     )
@@ -172,7 +173,8 @@ async function share(
   }
   const id = randomBytes(16).toString('base64url')
   const session = await coordinator.session(node)
-  await session.deliver({ kind: 'reshare', id, epoch, threshold: set.length, guardians: set })
+  const errand = { kind: 'reshare', id, epoch, threshold: set.length, guardians: set } as const
+  await session.deliver(coordinator.signErrand(node, errand))
 }
 
 async function reported(coordinator: Coordinator, is: (report: NodeReport) => boolean) {

@@ -1,8 +1,15 @@
-import { createPublicKey } from 'node:crypto'
+import { createPublicKey, type KeyObject } from 'node:crypto'
 import { type Clock, canonicalJson, isFault, isObject, messageOf, parseJson } from '@holdfast/base'
 import { bareJwk, parseEcPublicJwk } from '@holdfast/crypto'
-import { isSigned, type Report } from '@holdfast/link'
-import { type CoordinatorFrame, coordinatorFrameSchema } from '@holdfast/protocol/frames'
+import {
+  type ErrandFrame,
+  isSigned,
+  type Report,
+  signErrand,
+  type Errand as Unsigned,
+} from '@holdfast/link'
+import { boundGuardianSchema } from '@holdfast/protocol/frames'
+import { z } from 'zod'
 import { record } from './audit.ts'
 import type { Result } from './commands.ts'
 import type { Database, Store, Work } from './store.ts'
@@ -12,12 +19,11 @@ import type { Database, Store, Work } from './store.ts'
 // is said by whichever instance holds the agent, again after every reconnection and from time to time,
 // until the answer is here. The same errand is the same bytes every time.
 
-export type ErrandFrame = Extract<CoordinatorFrame, { kind: 'ward' | 'reshare' }>
 export type WardKey = Extract<Report, { kind: 'ward-key' }>
 
 export interface Errand {
   node: string
-  frame: ErrandFrame
+  frame: Unsigned
 }
 
 export interface ErrandsOptions {
@@ -26,6 +32,8 @@ export interface ErrandsOptions {
   /** This instance's name, as it stands beside the nodes it holds. */
   instance: string
   cluster: () => string
+  /** The command key; undefined while the coordinator is sealed, which orders nothing. */
+  signer: () => Promise<{ key: KeyObject; cluster: string } | undefined>
   /** Sends to an agent of this instance. @throws Fault link.session_closed, node.not_connected */
   deliver: (node: string, frame: ErrandFrame) => Promise<void>
   isHeld: (node: string) => boolean
@@ -54,15 +62,37 @@ export class Errands {
     const now = clock.now()
     const open = await openErrands(store.read, instance)
     const still = new Map<string, Map<string, number>>()
+    const due: Errand[] = []
     for (const { node, frame } of open) {
       if (!isHeld(node)) continue
       const at = this.#sent.get(node)?.get(frame.id) ?? Number.NEGATIVE_INFINITY
       const again = now - at >= repeatAfter
       still.set(node, (still.get(node) ?? new Map()).set(frame.id, again ? now : at))
-      if (again) this.#deliver(node, frame)
+      if (again) due.push({ node, frame })
     }
     this.#sent.clear()
     for (const [node, errands] of still) this.#sent.set(node, errands)
+    await this.#sendAll(due)
+  }
+
+  /** To read the key is written down: only who has something to say reads it. */
+  async #sendAll(due: readonly Errand[]): Promise<void> {
+    if (due.length === 0) return
+    try {
+      const signer = await this.#options.signer()
+      if (signer === undefined) return this.#unsent(due)
+      const { key, cluster } = signer
+      for (const { node, frame } of due)
+        this.#deliver(node, signErrand(key, { cluster, node }, frame))
+    } catch (error) {
+      this.#unsent(due)
+      throw error
+    }
+  }
+
+  /** They are said at the next look. */
+  #unsent(due: readonly Errand[]): void {
+    for (const { node, frame } of due) this.#sent.get(node)?.delete(frame.id)
   }
 
   /** The node's session has ended: a new one is told everything again. */
@@ -153,10 +183,8 @@ function reshareErrand(row: {
   order: string | null
 }): Errand {
   const { id, ward, epoch, threshold } = row
-  const guardians = parseJson(row.order ?? '[]', 'the order')
-  const frame = coordinatorFrameSchema.parse({ kind: 'reshare', id, epoch, threshold, guardians })
-  if (frame.kind !== 'reshare') throw new Error('an order is not an order')
-  return { node: ward, frame }
+  const guardians = z.array(boundGuardianSchema).parse(parseJson(row.order ?? '[]', 'the order'))
+  return { node: ward, frame: { kind: 'reshare', id, epoch, threshold, guardians } }
 }
 
 interface Asked {

@@ -76,6 +76,7 @@ export class Agents implements AsyncDisposable {
     this.#errands = new Errands({
       ...{ store: coordinator.store, clock, instance },
       cluster: () => coordinator.header?.cluster ?? '',
+      signer: () => this.signer(),
       deliver: (node, frame) => this.deliver(node, frame),
       isHeld: (node) => this.#held.has(node),
       onMoved: () => this.#onMoved(),

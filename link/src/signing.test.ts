@@ -5,9 +5,11 @@ import {
   type CommandFrame,
   checkCommand,
   checkDocument,
+  checkErrand,
   isWitnessed,
   signCommand,
   signDocument,
+  signErrand,
   signGeneration,
 } from './signing.ts'
 
@@ -44,6 +46,23 @@ test('a command counts for its node, its cluster and its very words', () => {
 test('the order of members changes nothing', () => {
   const frame = signCommand(privateKey, to, command)
   checkCommand(publicKey, to, { ...frame, arguments: { force: false, service: 'web' } })
+})
+
+test('an errand counts for its node, its cluster and its very words', () => {
+  const ward = { ward: 'w'.repeat(43), identity: 'pem', epoch: 2, id: 'i'.repeat(22) }
+  const keys = signErrand(privateKey, to, { kind: 'ward', action: 'prepare', ...ward })
+  const set = { id: 'i'.repeat(22), epoch: 2, threshold: 2, guardians: [] }
+  const order = signErrand(privateKey, to, { kind: 'reshare', ...set })
+  for (const frame of [keys, order]) {
+    checkErrand(publicKey, to, frame)
+    assert.throws(() => checkErrand(publicKey, to, { ...frame, epoch: 3 }), refused)
+    assert.throws(() => checkErrand(publicKey, to, { ...frame, signature: '' }), refused)
+    assert.throws(() => checkErrand(publicKey, { ...to, node: 'm'.repeat(43) }, frame), refused)
+    assert.throws(() => checkErrand(publicKey, { ...to, cluster: 'd'.repeat(22) }, frame), refused)
+  }
+  assert.ok(keys.kind === 'ward' && order.kind === 'reshare')
+  assert.throws(() => checkErrand(publicKey, to, { ...keys, action: 'retire' }), refused)
+  assert.throws(() => checkErrand(publicKey, to, { ...order, threshold: 1 }), refused)
 })
 
 test("a document's version and name are signed with its body", () => {

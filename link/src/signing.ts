@@ -9,6 +9,12 @@ import { linkFault } from './faults.ts'
 
 export type CommandFrame = Extract<CoordinatorFrame, { kind: 'command' }>
 export type DocumentFrame = Extract<CoordinatorFrame, { kind: 'document' }>
+/** What the coordinator says by itself about guardians and their keys. */
+export type ErrandFrame = Extract<CoordinatorFrame, { kind: 'ward' | 'reshare' }>
+export type WardFrame = Extract<ErrandFrame, { kind: 'ward' }>
+export type ReshareFrame = Extract<ErrandFrame, { kind: 'reshare' }>
+/** One that is not signed yet. */
+export type Errand = Omit<WardFrame, 'signature'> | Omit<ReshareFrame, 'signature'>
 
 /** Signs `[purpose, body]` in canonical JSON. */
 export function signBody(key: KeyObject, purpose: string, body: JsonObject): string {
@@ -58,6 +64,24 @@ export function checkCommand(key: KeyObject, to: Addressee, frame: CommandFrame)
   throw linkFault(
     'link.document_invalid',
     `the command ${frame.command} is not signed by the coordinator for this node`,
+  )
+}
+
+/**
+ * Signs an errand for one node. The coordinator's identity alone must not be enough for it: that key
+ * lies on its disk, also while the state is sealed.
+ */
+export function signErrand(key: KeyObject, to: Addressee, errand: Errand): ErrandFrame {
+  return { ...errand, signature: signBody(key, errand.kind, { ...to, ...errand }) }
+}
+
+/** @throws Fault link.document_invalid unless the command key signed it for this node */
+export function checkErrand(key: KeyObject, to: Addressee, frame: ErrandFrame): void {
+  const { signature, ...errand } = frame
+  if (isSigned(key, frame.kind, { ...to, ...errand }, signature)) return
+  throw linkFault(
+    'link.document_invalid',
+    `the order about ${frame.kind === 'ward' ? 'the keys of a ward' : 'new guardians'} is not signed by the coordinator for this node`,
   )
 }
 

@@ -119,6 +119,12 @@ export const guardianSchema = z.strictObject({
 })
 export type Guardian = z.infer<typeof guardianSchema>
 
+/** With the key that it made for one ward and epoch, signed by its identity. */
+export const boundGuardianSchema = guardianSchema.extend({
+  key: z.record(z.string(), z.unknown()),
+  signature: bytesSchema,
+})
+
 /** Coordinator to agent. */
 export const coordinatorFrameSchema = z.discriminatedUnion('kind', [
   z.strictObject({
@@ -158,6 +164,8 @@ export const coordinatorFrameSchema = z.discriminatedUnion('kind', [
     identity: publicKeySchema,
     epoch: z.number().int(),
     id: idSchema,
+    /** As of a command: whoever has only the coordinator's identity cannot have keys destroyed. */
+    signature: bytesSchema,
   }),
   /** Tells a ward to move to a new set of guardians. */
   z.strictObject({
@@ -165,11 +173,9 @@ export const coordinatorFrameSchema = z.discriminatedUnion('kind', [
     id: idSchema,
     epoch: z.number().int(),
     threshold: z.number().int(),
-    guardians: z
-      .array(
-        guardianSchema.extend({ key: z.record(z.string(), z.unknown()), signature: bytesSchema }),
-      )
-      .max(63),
+    guardians: z.array(boundGuardianSchema).max(63),
+    /** As of a command. */
+    signature: bytesSchema,
   }),
 ])
 export type CoordinatorFrame = z.infer<typeof coordinatorFrameSchema>
