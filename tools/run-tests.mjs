@@ -18,7 +18,8 @@ const words = args.filter(
 /** Which lane a test file belongs to. */
 function laneOf(file) {
   // Whole coordinators and agents killed at every step, and a database that fails over: minutes each.
-  if (/^coordinator\/src\/(crash|instances)|^agent\/src\/agent/.test(file)) return 'long'
+  if (/^coordinator\/src\/(crash|instances)|^agent\/src\/agent|^bench\/src\/reshare/.test(file))
+    return 'long'
   if (file.startsWith('test/src/vm/')) return 'vm'
   if (file.startsWith('drills/')) return 'drills'
   if (/crash/.test(file)) return 'crash'
