@@ -10,6 +10,7 @@ import { ApiClient, type ApiPlace } from '@holdfast/link/api-client'
 import { statusRoutes } from '@holdfast/protocol'
 import type { z } from 'zod'
 import type { Command } from './fleet.ts'
+import { ManagedProcess } from './managed-process.ts'
 
 export type CoordinatorStatus = z.output<typeof statusRoutes.status.output>
 
@@ -36,9 +37,9 @@ export class CoordinatorProcess implements AsyncDisposable {
   readonly name: string
   readonly directory: string
   readonly #place: CoordinatorPlace
+  readonly #process = new ManagedProcess(() => this.#launch())
   #port: number
   #identity = ''
-  #running: RunningProgram | undefined
 
   private constructor(place: CoordinatorPlace) {
     this.name = place.name
@@ -65,11 +66,14 @@ export class CoordinatorProcess implements AsyncDisposable {
   }
 
   get pid(): number | undefined {
-    return this.#running?.pid
+    return this.#process.running?.pid
   }
 
-  async start(): Promise<void> {
-    if (this.#running !== undefined) return
+  start(): Promise<void> {
+    return this.#process.start()
+  }
+
+  async #launch(): Promise<RunningProgram> {
     const { program, args } = this.#place.command
     const { running, line } = await startProgram(
       program,
@@ -81,25 +85,17 @@ export class CoordinatorProcess implements AsyncDisposable {
     if (ready === undefined) throw new Error('a line that was ready is ready') // checked just before
     this.#port = ready.port
     this.#identity = ready.identity
-    this.#running = running
-    void running.ended.then(() => {
-      if (this.#running === running) this.#running = undefined
-    })
+    return running
   }
 
   /** SIGTERM, and waits for its end. */
   async stop(): Promise<void> {
-    const running = this.#running
-    this.#running = undefined
-    await running?.[Symbol.asyncDispose]()
+    await this.#process.stop()
   }
 
   /** SIGKILL: what a power cut does to a process. */
   async kill(): Promise<void> {
-    const running = this.#running
-    this.#running = undefined
-    running?.kill('SIGKILL')
-    await running?.ended
+    await this.#process.kill()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -5,6 +5,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import {
   isObject,
+  messageOf,
   parseJson,
   type RunningProgram,
   startProgram,
@@ -13,6 +14,7 @@ import {
 } from '@holdfast/base'
 import { drillsFault } from './faults.ts'
 import type { Command } from './fleet.ts'
+import { ManagedProcess } from './managed-process.ts'
 
 // A node of the local fleet: the real agent in a process of its own, with a directory, a disk that is
 // a sparse file, and a directory in memory that does not survive a power cut. A reboot is a file in
@@ -48,11 +50,10 @@ export class FleetNode implements AsyncDisposable {
   readonly memory: string
   readonly peerPort: number
   readonly #place: NodePlace
+  readonly #process = new ManagedProcess(() => this.#launch())
   readonly #wireguardPort: number
   readonly #events: NodeEvent[] = []
   #node = ''
-  #running: RunningProgram | undefined
-  #starting: Promise<void> | undefined
   #rebooting: Promise<void> | undefined
   #disposed = false
 
@@ -92,7 +93,7 @@ export class FleetNode implements AsyncDisposable {
 
   /** The process now; undefined while it is not running. */
   get pid(): number | undefined {
-    return this.#running?.pid
+    return this.#process.running?.pid
   }
 
   /** What it said since its last start, the oldest first. */
@@ -106,14 +107,10 @@ export class FleetNode implements AsyncDisposable {
   }
 
   start(): Promise<void> {
-    this.#starting ??= this.#start().finally(() => {
-      this.#starting = undefined
-    })
-    return this.#starting
+    return this.#process.start()
   }
 
-  async #start(): Promise<void> {
-    if (this.#running !== undefined) return
+  async #launch(): Promise<RunningProgram> {
     await mkdir(this.memory, { recursive: true, mode: 0o700 })
     // What only a boot makes, and a process that is started again finds.
     if (!(await exists(this.#bootId))) await writeDurable(this.#bootId, `${randomUUID()}\n`)
@@ -127,36 +124,33 @@ export class FleetNode implements AsyncDisposable {
     )
     const ready = parseJson(line, 'what the agent printed')
     this.#node = isObject(ready) ? (textOf(ready.node) ?? '') : ''
-    this.#running = running
-    void running.ended.then(() => {
-      if (this.#running === running) this.#running = undefined
-    })
     this.#rebooting = this.#obeyReboot(running)
+    return running
   }
 
   /** Goes down and comes back when the agent has told its machine to. */
   async #obeyReboot(running: RunningProgram): Promise<void> {
-    while (this.#running === running) {
-      await systemClock.sleep(rebootLook)
-      if (this.#running !== running || !(await exists(this.#rebootMark))) continue
+    const isUp = () => this.#process.running === running
+    do await systemClock.sleep(rebootLook)
+    while (isUp() && !(await exists(this.#rebootMark)))
+    if (!isUp()) return
+    try {
       await this.cutPower()
       if (!this.#disposed) await this.start()
+    } catch (error) {
+      // A machine that does not come back is one that is off.
+      this.#keep({ kind: 'reboot_failed', text: messageOf(error) })
     }
   }
 
   /** Asks the agent to end (SIGTERM) and waits for that; the machine keeps its memory. */
   async stop(): Promise<void> {
-    const running = this.#running
-    this.#running = undefined
-    await running?.[Symbol.asyncDispose]()
+    await this.#process.stop()
   }
 
   /** Ends the agent at once (SIGKILL); the machine keeps its memory. */
   async kill(): Promise<void> {
-    const running = this.#running
-    this.#running = undefined
-    running?.kill('SIGKILL')
-    await running?.ended
+    await this.#process.kill()
   }
 
   /** Ends the agent at once and empties what was only in memory. */
@@ -169,7 +163,6 @@ export class FleetNode implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true
-    await this.#starting?.catch(() => undefined)
     await this.stop()
     await this.#rebooting
     await rm(this.memory, { recursive: true, force: true })
@@ -217,7 +210,11 @@ export class FleetNode implements AsyncDisposable {
   #heard(line: string): void {
     const value = line.startsWith('{') ? parseJson(line, 'an event') : { text: line }
     if (!isObject(value)) return
-    this.#events.push({ ...value, kind: textOf(value.kind) ?? 'said' })
+    this.#keep({ ...value, kind: textOf(value.kind) ?? 'said' })
+  }
+
+  #keep(event: NodeEvent): void {
+    this.#events.push(event)
     if (this.#events.length > eventsKept) this.#events.shift()
   }
 

@@ -7,6 +7,7 @@ import type { Command, FleetProgress } from './fleet.ts'
 import type { FleetNode } from './fleet-node.ts'
 import { type ControlPlaneState, NodeWatch } from './fleet-nodes.ts'
 import { type RunningFleet, startLocalFleet } from './local-fleet.ts'
+import { Steps } from './steps.ts'
 
 // The whole of a fleet on this machine, for `holdfast up`: the key servers and the volume of the local
 // fleet, a coordinator, and nodes that are enrolled as real ones are. The vaults of the nodes need
@@ -75,7 +76,7 @@ export async function startWholeFleet(
  * Where nodes of this fleet have their memory: always the same place for the same directory, so that
  * the next start finds and clears what a killed one left.
  */
-export async function memoryOf(directory: string): Promise<string> {
+async function memoryOf(directory: string): Promise<string> {
   if ((await statfs(directory)).type === tmpfs) return join(directory, 'memory')
   const name = createHash('sha256').update(directory).digest('hex').slice(0, 16)
   const memory = `/dev/shm/holdfast-fleet-${name}`
@@ -173,20 +174,4 @@ export function isGuarded({ phase, epoch, report }: NodeView): boolean {
     ({ label, state }) => label === `epoch ${epoch}` && state === 'proven',
   )
   return phase === 'open' && epoch > 0 && automatic.length === 1 && proven
-}
-
-class Steps {
-  readonly #total: number
-  readonly #onProgress: (progress: FleetProgress) => void
-  #done = 0
-
-  constructor(total: number, onProgress: (progress: FleetProgress) => void = () => undefined) {
-    this.#total = total
-    this.#onProgress = onProgress
-  }
-
-  finish(step: string): void {
-    this.#done += 1
-    this.#onProgress({ step, done: this.#done, total: this.#total })
-  }
 }

@@ -5,7 +5,6 @@ import { createPins, type Pins, type Policy, parsePolicy } from '@holdfast/seal'
 import { createVault, keepBackups, readUuid, type VaultDeps, type VolumeRef } from '@holdfast/vault'
 import { drillsFault } from './faults.ts'
 import type {
-  FleetProgress,
   FleetRehearsal,
   FleetStatus,
   FleetVolume,
@@ -15,6 +14,7 @@ import type {
 import { holdersPolicy, holdersPresent, type LocalHolder, makeHolders } from './holders.ts'
 import { Proofs } from './proofs.ts'
 import { launchServers, type ServerProcess } from './server-process.ts'
+import { Steps } from './steps.ts'
 
 const defaultSize = 64 * 1024 * 1024
 
@@ -163,21 +163,5 @@ async function requireEmpty(directory: string): Promise<void> {
 async function emptyDirectory(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
     await rm(join(directory, name), { recursive: true, force: true })
-  }
-}
-
-class Steps {
-  readonly #total: number
-  readonly #onProgress: (progress: FleetProgress) => void
-  #done = 0
-
-  constructor(total: number, onProgress: (progress: FleetProgress) => void = () => undefined) {
-    this.#total = total
-    this.#onProgress = onProgress
-  }
-
-  finish(step: string): void {
-    this.#done += 1
-    this.#onProgress({ step, done: this.#done, total: this.#total })
   }
 }

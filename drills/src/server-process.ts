@@ -4,6 +4,7 @@ import { isObject, parseJson, type RunningProgram, startProgram } from '@holdfas
 import { adminClient } from '@holdfast/keyserver'
 import { drillsFault } from './faults.ts'
 import type { Command, FleetServer } from './fleet.ts'
+import { ManagedProcess } from './managed-process.ts'
 
 export interface ServerPlace {
   name: string
@@ -25,10 +26,9 @@ export class ServerProcess implements FleetServer {
   readonly directory: string
   readonly auditPath: string
   readonly #place: ServerPlace
+  readonly #process = new ManagedProcess(() => this.#launch())
   #port: number
   #socket = ''
-  #running: RunningProgram | undefined
-  #starting: Promise<void> | undefined
 
   private constructor(place: ServerPlace) {
     this.name = place.name
@@ -59,7 +59,7 @@ export class ServerProcess implements FleetServer {
   }
 
   get pid(): number | undefined {
-    return this.#running?.pid
+    return this.#process.running?.pid
   }
 
   get administration() {
@@ -67,14 +67,10 @@ export class ServerProcess implements FleetServer {
   }
 
   start(): Promise<void> {
-    this.#starting ??= this.#start().finally(() => {
-      this.#starting = undefined
-    })
-    return this.#starting
+    return this.#process.start()
   }
 
-  async #start(): Promise<void> {
-    if (this.#running !== undefined) return
+  async #launch(): Promise<RunningProgram> {
     const { program, args } = this.#place.command
     const { running, line } = await startProgram(
       program,
@@ -85,23 +81,15 @@ export class ServerProcess implements FleetServer {
     if (ready === undefined) throw new Error('a line that was ready is ready') // checked just before
     this.#port = ready.port
     this.#socket = ready.adminSocket
-    this.#running = running
-    void running.ended.then(() => {
-      if (this.#running === running) this.#running = undefined
-    })
+    return running
   }
 
   async stop(): Promise<void> {
-    const running = this.#running
-    this.#running = undefined
-    await running?.[Symbol.asyncDispose]()
+    await this.#process.stop()
   }
 
   async kill(): Promise<void> {
-    const running = this.#running
-    this.#running = undefined
-    running?.kill('SIGKILL')
-    await running?.ended
+    await this.#process.kill()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,0 +1,60 @@
+import type { RunningProgram } from '@holdfast/base'
+
+/** A program in a process of its own, started and ended any number of times. */
+export class ManagedProcess implements AsyncDisposable {
+  readonly #launch: () => Promise<RunningProgram>
+  #running: RunningProgram | undefined
+  #starting: Promise<void> | undefined
+
+  /** `launch` starts the program and resolves when it is ready. */
+  constructor(launch: () => Promise<RunningProgram>) {
+    this.#launch = launch
+  }
+
+  /** The process now; undefined while it is not running. */
+  get running(): RunningProgram | undefined {
+    return this.#running
+  }
+
+  /** Starts it unless it runs. Whoever asks while it is starting waits for that start. */
+  start(): Promise<void> {
+    this.#starting ??= this.#start().finally(() => {
+      this.#starting = undefined
+    })
+    return this.#starting
+  }
+
+  async #start(): Promise<void> {
+    if (this.#running !== undefined) return
+    const running = await this.#launch()
+    this.#running = running
+    void running.ended.then(() => {
+      if (this.#running === running) this.#running = undefined
+    })
+  }
+
+  /** Asks it to end (SIGTERM) and waits for that; a start that is under way comes first. */
+  async stop(): Promise<void> {
+    const running = await this.#taken()
+    await running?.[Symbol.asyncDispose]()
+  }
+
+  /** Ends it at once (SIGKILL), as a power cut does; a start that is under way comes first. */
+  async kill(): Promise<void> {
+    const running = await this.#taken()
+    running?.kill('SIGKILL')
+    await running?.ended
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+  }
+
+  /** The process, which does not count as running any more. */
+  async #taken(): Promise<RunningProgram | undefined> {
+    await this.#starting?.catch(() => undefined) // whoever started it hears of it
+    const running = this.#running
+    this.#running = undefined
+    return running
+  }
+}
