@@ -50,7 +50,7 @@ const frame = (
 ): CommandFrame => ({ kind: 'command', id, command, arguments: given, by: 'test', signature: '' })
 
 async function until(look: () => boolean): Promise<void> {
-  for (let turn = 0; turn < 2000 && !look(); turn += 1)
+  for (let turn = 0; turn < 12_000 && !look(); turn += 1)
     await new Promise((resolve) => setTimeout(resolve, 5))
   assert.ok(look())
 }

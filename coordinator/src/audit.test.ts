@@ -102,7 +102,7 @@ async function sinkServer(): Promise<Sink> {
 }
 
 async function until(what: string, check: () => boolean | Promise<boolean>): Promise<void> {
-  for (let tried = 0; tried < 1000; tried += 1) {
+  for (let tried = 0; tried < 6000; tried += 1) {
     if (await check()) return
     await systemClock.sleep(10)
   }

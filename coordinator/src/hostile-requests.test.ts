@@ -179,7 +179,7 @@ test('the limits of the manifest count as soon as it is in force', async () => {
   const none = { ...manifest, holders: { none: 'there will be no recovery' }, limits }
   assert.equal((await ask('PUT', '/v1/manifest', { manifest: none }, admin)).status, 200)
   let code: string | undefined
-  for (let tried = 0; tried < 400 && code === undefined; tried += 1) {
+  for (let tried = 0; tried < 6000 && code === undefined; tried += 1) {
     code = codeOf(await ask('GET', '/v1/nodes', undefined, admin))
     await systemClock.sleep(10)
   }
@@ -260,9 +260,9 @@ test('a request that has begun is answered while the server stops, and nobody ne
 })
 
 async function until(check: () => Promise<boolean>): Promise<void> {
-  for (let tried = 0; tried < 500; tried += 1) {
+  for (let tried = 0; tried < 6000; tried += 1) {
     if (await check()) return
-    await systemClock.sleep(2)
+    await systemClock.sleep(10)
   }
   throw new Error('it never happened')
 }

@@ -122,7 +122,7 @@ async function requireDone(ask: Ask, admin: Record<string, string>, ids: readonl
     for (let tried = 0; ; tried += 1) {
       const { body } = await ask('GET', `/v1/commands/${id}`, undefined, admin)
       if (body.state === 'done') break
-      assert.ok(tried < 600, `${id} is ${body.state}: ${JSON.stringify(body)}`)
+      assert.ok(tried < 1200, `${id} is ${body.state}: ${JSON.stringify(body)}`)
       await systemClock.sleep(50)
     }
   }
@@ -219,7 +219,7 @@ test('a killed instance that comes back holds nobody twice', async () => {
     (await store.read.selectFrom('nodes').select('instance').execute()).map(
       ({ instance }) => instance,
     )
-  for (let tried = 0; tried < 200 && (await held())[0] !== 'two'; tried += 1)
+  for (let tried = 0; tried < 1200 && (await held())[0] !== 'two'; tried += 1)
     await systemClock.sleep(50)
   await using again = await cluster.again()
   const more = await order([again.ask], admin, node, 3, () => undefined)

@@ -35,7 +35,7 @@ test('two instances on PostgreSQL move a fleet together, and one of them alone m
   for (const name of ['one', 'two', 'three', 'four', 'five']) members.push(await here.enrol(name))
   for (const member of members.slice(2)) await member.again(second.url)
   const until = async (round: () => Promise<unknown>, holds: () => Promise<boolean>) => {
-    for (let attempt = 0; attempt < 400; attempt += 1) {
+    for (let attempt = 0; attempt < 6000; attempt += 1) {
       await round()
       requireOpenable(here.members)
       if (await holds()) return

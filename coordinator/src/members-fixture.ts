@@ -154,7 +154,7 @@ export async function fleetWorld(
     },
     /** Rounds until it holds; every one of them leaves everybody openable. */
     until: async (holds: () => boolean | Promise<boolean>, what: string) => {
-      for (let round = 0; round < 300; round += 1) {
+      for (let round = 0; round < 6000; round += 1) {
         await reshares.round()
         await first.agents.look()
         requireOpenable(members)

@@ -263,7 +263,7 @@ test('two instances share the work, and when one dies the other goes on', async 
   here.first.cut()
   await here.first.agents[Symbol.asyncDispose]()
   for (const member of members.slice(0, 2)) await member.again(second.url)
-  for (let round = 0; round < 300 && !guarded(members); round += 1) {
+  for (let round = 0; round < 6000 && !guarded(members); round += 1) {
     await other.round()
     await second.agents.look()
     requireOpenable(here.members)

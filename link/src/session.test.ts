@@ -325,10 +325,14 @@ test('an agent whose old connection is dead is let in again', async () => {
   await using _lost = agent(here, [`https://127.0.0.1:${port}`])
   const before = await there.opened()
   frozen = true
-  await using again = agent(here, [there.url])
-  const after = await there.opened()
-  assert.notEqual(before, after)
-  assert.equal(again.state.kind, 'open')
+  const { promise: welcomed, resolve } = Promise.withResolvers<void>()
+  await using _again = agent(here, [there.url], {
+    onState: ({ kind }) => {
+      if (kind === 'open') resolve()
+    },
+  })
+  assert.notEqual(before, await there.opened())
+  await welcomed
   for (const pipe of pipes) pipe.destroy()
   proxy.close()
 })

@@ -121,7 +121,7 @@ test('nodes know each other both ways, and refuse everybody else', async () => {
 
 test('nobody listening, silence and too long replies are told apart', async () => {
   const own = await identity()
-  const tls = pinnedTls(keyId(own.key), { timeout: 200 })
+  const tls = pinnedTls(keyId(own.key))
   await assert.rejects(exchange('https://127.0.0.1:1/', { method: 'GET', tls }), {
     code: 'link.unreachable',
     message: /ECONNREFUSED/,
@@ -137,10 +137,13 @@ test('nobody listening, silence and too long replies are told apart', async () =
   const silent = plainServer(() => undefined).listen(0, '127.0.0.1')
   await once(silent, 'listening')
   const { port } = silent.address() as AddressInfo // as above
-  await assert.rejects(exchange(`https://127.0.0.1:${port}/`, { method: 'GET', tls }), {
+  const impatient = pinnedTls(keyId(own.key), { timeout: 200 })
+  const url = `https://127.0.0.1:${port}/`
+  await assert.rejects(exchange(url, { method: 'GET', tls: impatient }), {
     code: 'link.unreachable',
     message: /handshake/,
   })
+  impatient.destroy()
   silent.close()
   tls.destroy()
 })

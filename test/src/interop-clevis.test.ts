@@ -77,7 +77,7 @@ describe('tang pins, both ways with clevis', () => {
     const { url } = tang
     const reply = await createFetch()(`${url}/adv`, {
       method: 'GET',
-      signal: AbortSignal.timeout(5_000),
+      signal: AbortSignal.timeout(60_000),
     })
     const adv = parseJsonObject(reply.body, 'the advertisement')
     await bothWays('tang', { url, thp: await tang.thp('S1') })
