@@ -62,6 +62,7 @@ export class AgentLedger {
   }
 
   async #write(): Promise<void> {
+    const { clock } = this.#options
     const told = take(this.#told)
     const changes = take(this.#changes)
     try {
@@ -79,7 +80,7 @@ export class AgentLedger {
         const signer = moved.size === 0 ? undefined : await this.#options.signer()
         await this.#options.store.write(async (work) => {
           await this.#writeChanges(work, part)
-          if (signer !== undefined) await publishPeers(work, signer.key, signer.cluster, moved)
+          if (signer !== undefined) await publishPeers(work, { ...signer, now: clock.now() }, moved)
         })
         changes.splice(0, part.length)
       }

@@ -286,9 +286,10 @@ test('a freeze list reaches everybody, signed, with rising versions, and whoever
     assert.ok(signer)
     await here.store.write(async (work) => {
       await freezeNode(work, here.clock, node.id, reason, 'user:ada')
-      await publishFreeze(work, signer.key, signer.cluster)
+      const publisher = { ...signer, now: here.clock.now() }
+      await publishFreeze(work, publisher)
       // The same list once more is not news.
-      assert.equal(await publishFreeze(work, signer.key, signer.cluster), false)
+      assert.equal(await publishFreeze(work, publisher), false)
     })
     await here.first.agents.look()
   }
@@ -311,6 +312,33 @@ test('a freeze list reaches everybody, signed, with rising versions, and whoever
   await using late = await enrolled(here, 'late')
   await until(() => lists(late).length === 1, 'the list for a late node')
   assert.equal(lists(late)[0]?.version, newer.version)
+})
+
+test('a freeze from a store that went back to a backup is newer than what agents have', async () => {
+  await using here = await world()
+  await using one = await enrolled(here, 'one')
+  const versions = () =>
+    one.got
+      .filter((each) => each.kind === 'document')
+      .filter(({ name }) => name === 'freeze')
+      .map(({ version }) => version)
+  const freeze = async (reason: string) => {
+    const signer = await here.first.agents.signer()
+    assert.ok(signer)
+    await here.store.write(async (work) => {
+      await freezeNode(work, here.clock, one.id, reason, 'user:ada')
+      await publishFreeze(work, { ...signer, now: here.clock.now() })
+    })
+    await here.first.agents.look()
+  }
+  for (const reason of ['first', 'second', 'third']) await freeze(reason)
+  await until(() => versions().length === 3, 'three lists')
+  // As a backup has it that was made before any of them.
+  await here.store.write((work) => work.deleteFrom('documents').execute())
+  here.clock.move(1_000)
+  await freeze('after the restore')
+  await until(() => versions().length === 4, 'the list of the restored store')
+  assert.ok((versions()[3] ?? 0) > (versions()[2] ?? 0))
 })
 
 test('guardians and wards are told of each other, and nobody else is', async () => {
@@ -374,6 +402,18 @@ test('a sealed coordinator keeps its agents and holds commands back', async () =
     node.got.some(({ kind }) => kind === 'command'),
     false,
   )
+})
+
+test('a node cannot claim an epoch after which there is none', async () => {
+  await using here = await world()
+  await using node = await enrolled(here, 'web')
+  const { session, report } = node
+  assert.ok(session)
+  const claim = { ...report, epoch: Number.MAX_SAFE_INTEGER }
+  void session.deliver({ kind: 'report', report: claim }).catch(() => undefined)
+  await node.until(({ kind }) => kind !== 'open')
+  const row = await here.store.read.selectFrom('nodes').select('epoch').executeTakeFirstOrThrow()
+  assert.equal(row.epoch, node.report.epoch)
 })
 
 test('a node that cries all the time does not fill the log', async () => {

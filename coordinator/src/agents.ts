@@ -121,6 +121,11 @@ export class Agents implements AsyncDisposable {
     return this.heartbeatSeconds * 5_000
   }
 
+  /** Milliseconds since 1970 by this instance's clock. */
+  get now(): number {
+    return this.#options.clock.now()
+  }
+
   get coordinator(): Coordinator {
     return this.#options.coordinator
   }
@@ -176,7 +181,7 @@ export class Agents implements AsyncDisposable {
   async look(): Promise<void> {
     await this.#ledger.flush()
     await this.#sendDocuments()
-    const waiting = await openCommands(this.#options.coordinator.store.read, this.#now)
+    const waiting = await openCommands(this.#options.coordinator.store.read, this.now)
     const nodes = new Set(waiting.map(({ node }) => node).filter((node) => this.holds(node)))
     await Promise.all([...nodes].map((node) => this.#sendCommands(node)))
     // After the documents: a guardian knows its ward before it is asked for a key.
@@ -195,7 +200,7 @@ export class Agents implements AsyncDisposable {
         async (work) =>
           await work
             .updateTable('nodes')
-            .set({ heard_at: this.#now })
+            .set({ heard_at: this.now })
             .where('node', 'in', nodes)
             .where('instance', '=', instance)
             .returning('node')
@@ -212,10 +217,6 @@ export class Agents implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#acceptor[Symbol.asyncDispose]()
     await this.#ledger.flush().catch(() => undefined) // a store that is gone has nothing to tell
-  }
-
-  get #now(): number {
-    return this.#options.clock.now()
   }
 
   async #open(session: CoordinatorSession, hello: Hello): Promise<void> {
@@ -296,7 +297,7 @@ export class Agents implements AsyncDisposable {
   }
 
   async #incident(node: string, held: Held, incident: Incident): Promise<void> {
-    const minute = Math.floor(this.#now / 60_000)
+    const minute = Math.floor(this.now / 60_000)
     if (held.incidents.minute !== minute) held.incidents = { minute, count: 0 }
     held.incidents.count += 1
     // A node that cries all the time must not fill the log; the first thirty say enough.
@@ -318,7 +319,7 @@ export class Agents implements AsyncDisposable {
     const held = this.#held.get(node)
     if (held === undefined) return
     const text = `a second agent with this identity tried to connect from ${remote}`
-    const incident = { kind: 'incident', code: 'node.twin_seen', text, at: this.#now } as const
+    const incident = { kind: 'incident', code: 'node.twin_seen', text, at: this.now } as const
     this.#inBackground(this.#incident(node, held, incident))
   }
 
@@ -352,7 +353,7 @@ export class Agents implements AsyncDisposable {
     const { coordinator } = this.#options
     const held = this.#held.get(node)
     if (held === undefined) return
-    const rows = await openCommands(coordinator.store.read, this.#now, [node])
+    const rows = await openCommands(coordinator.store.read, this.now, [node])
     // Reading the key is written down and takes a commit: most nodes that come have nothing to do.
     const signer = rows.some(({ id }) => !held.sent.has(id)) ? await this.signer() : undefined
     if (signer === undefined) return

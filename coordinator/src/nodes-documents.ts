@@ -13,10 +13,19 @@ import { frozenNodes, guardiansOf, type NodeRow, portsOf } from './nodes.ts'
 import type { Database, Work } from './store.ts'
 
 // Signed documents for agents. A version is taken from one counter for all of them, so "what is newer
-// than 17?" is one question for every instance, and a later version of a document is always higher.
+// than 17?" is one question for every instance, and a later version of a document is always higher. It
+// is never below the time in milliseconds: a store that was restored from a backup has a counter of
+// long ago, and agents would take nothing from it, not even that a node is frozen.
 // What has not changed is not published again.
 
 export type DocumentName = DocumentFrame['name']
+
+/** Who publishes for which cluster, and when: milliseconds since 1970. */
+export interface Publisher {
+  key: KeyObject
+  cluster: string
+  now: number
+}
 
 /** The store's name of a document: those for one node carry its id. */
 export function storedName(name: DocumentName, node?: string): string {
@@ -29,6 +38,7 @@ export async function publish(
   key: KeyObject,
   name: DocumentName,
   document: FreezeDocument | PeersDocument | PolicyDocument,
+  now: number,
 ): Promise<boolean> {
   const body = canonicalJson(document)
   const stored = storedName(name, 'node' in document ? document.node : undefined)
@@ -40,7 +50,7 @@ export async function publish(
   if (last?.body === body) return false
   const { version, signature } = signDocument(key, {
     name,
-    version: (await newestVersion(work)) + 1,
+    version: Math.max((await newestVersion(work)) + 1, now),
     body,
   })
   await work
@@ -105,20 +115,22 @@ function addressed(row: {
   }
 }
 
-export async function publishFreeze(work: Work, key: KeyObject, cluster: string): Promise<boolean> {
-  return await publish(work, key, 'freeze', { cluster, frozen: await frozenNodes(work) })
+export async function publishFreeze(
+  work: Work,
+  { key, cluster, now }: Publisher,
+): Promise<boolean> {
+  return await publish(work, key, 'freeze', { cluster, frozen: await frozenNodes(work) }, now)
 }
 
 export async function publishPolicy(
   work: Work,
-  key: KeyObject,
-  cluster: string,
+  { key, cluster, now }: Publisher,
   manifest: Manifest,
   digest: string,
 ): Promise<boolean> {
   const { guardians, vault, services, healthChecks, twoPersonRule } = manifest
   const excerpt = { guardians, vault, services, healthChecks, twoPersonRule }
-  return await publish(work, key, 'policy', { cluster, manifest: digest, ...excerpt })
+  return await publish(work, key, 'policy', { cluster, manifest: digest, ...excerpt }, now)
 }
 
 /**
@@ -127,8 +139,7 @@ export async function publishPolicy(
  */
 export async function publishPeers(
   work: Work,
-  key: KeyObject,
-  cluster: string,
+  { key, cluster, now }: Publisher,
   nodes: Iterable<string>,
 ): Promise<number> {
   const guardians = await guardianSets(work)
@@ -140,7 +151,7 @@ export async function publishPeers(
     const own = guardians.get(node)
     if (own === undefined) continue
     const peers = await peersFor(work, node, own, wards.get(node) ?? new Set())
-    if (await publish(work, key, 'peers', { cluster, node, peers })) published += 1
+    if (await publish(work, key, 'peers', { cluster, node, peers }, now)) published += 1
   }
   return published
 }

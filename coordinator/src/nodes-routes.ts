@@ -156,13 +156,13 @@ function mountCommands(app: OpenAPIHono, deps: NodeRoutesDeps): void {
 
 /** Changes who is frozen and publishes the list in the same transaction. */
 async function withFreezeList(
-  { agents, coordinator }: NodeRoutesDeps,
+  { agents, coordinator, clock }: NodeRoutesDeps,
   change: (work: Work) => Promise<void>,
 ): Promise<void> {
   const signer = await agents().signer()
   await coordinator.store.write(async (work) => {
     await change(work)
-    if (signer !== undefined) await publishFreeze(work, signer.key, signer.cluster)
+    if (signer !== undefined) await publishFreeze(work, { ...signer, now: clock.now() })
   })
   await agents().look()
 }
@@ -174,10 +174,10 @@ async function withFreezeList(
 export async function publishManifest(coordinator: Coordinator, agents: Agents): Promise<void> {
   const [signer, current] = [await agents.signer(), await currentManifest(coordinator)]
   if (signer === undefined || current === undefined) return
-  const { key, cluster } = signer
+  const publisher = { ...signer, now: agents.now }
   await coordinator.store.write(async (work) => {
-    await publishPolicy(work, key, cluster, current.manifest, current.digest)
-    await publishFreeze(work, key, cluster)
+    await publishPolicy(work, publisher, current.manifest, current.digest)
+    await publishFreeze(work, publisher)
   })
   await agents.look()
 }

@@ -73,7 +73,7 @@ export async function applyMoves(
   }
   const { signer } = deps
   if (signer !== undefined && affected.size > 0)
-    await publishPeers(work, signer.key, signer.cluster, affected)
+    await publishPeers(work, { ...signer, now: deps.clock.now() }, affected)
   return applied
 }
 

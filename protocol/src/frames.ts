@@ -29,10 +29,13 @@ export const waySchema = z.strictObject({
   margin: z.number().int().optional(),
 })
 
+/** More than any node reaches. A report of the highest whole number would leave no epoch after it. */
+const highestEpoch = 1_000_000_000
+
 export const nodeReportSchema = z.strictObject({
   phase: z.enum(nodePhases),
   generation: z.number().int(),
-  epoch: z.number().int(),
+  epoch: z.number().int().min(0).max(highestEpoch),
   threshold: z.number().int(),
   guardians: z.array(nodeIdSchema).max(64),
   wards: z.number().int(),
