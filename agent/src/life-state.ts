@@ -11,7 +11,7 @@ const boundGuardianSchema = guardianSchema.extend({
 })
 
 /** One epoch of guardians, as the coordinator orders it. */
-export const guardianSetSchema = z.strictObject({
+const guardianSetSchema = z.strictObject({
   /** The coordinator's name of the order, to answer under. */
   id: z.string().max(64),
   epoch: z.number().int().min(1),

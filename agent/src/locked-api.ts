@@ -91,7 +91,7 @@ export class LockedApi {
 }
 
 /** What people can do about a node that is not open, one sentence each. */
-export function needsOf(life: LifeState, progress: UnlockProgress): string[] {
+function needsOf(life: LifeState, progress: UnlockProgress): string[] {
   const { phase, task, set, held, genesis } = life
   if (isEnd(task)) return [`nothing: it is ending (${task.kind}, ${task.step})`]
   if (task?.kind === 'enrol' && task.step === 'await_guardians')

@@ -20,7 +20,7 @@ export interface UnitPlace {
 }
 
 /** Below `/var/lib`, and below `/var/lib/private`. */
-export const stateName = 'holdfast-services'
+const stateName = 'holdfast-services'
 export const statePath = `/var/lib/private/${stateName}`
 
 const unitPrefix = 'holdfast-service-'

@@ -94,7 +94,7 @@ function requireVault({ phase, task }: LifeState): void {
  * Opens a passphrase that was sealed for this node's exchange key (ECDH-ES, A256GCM).
  * @throws Fault agent.key_malformed
  */
-export function openPush(sealed: string, exchange: KeyObject): Secret {
+function openPush(sealed: string, exchange: KeyObject): Secret {
   try {
     const jwe = parseJwe(sealed)
     const { kty, crv, x, y } = parseEcPublicJwk(jwe.header.epk, 'epk')

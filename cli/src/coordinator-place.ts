@@ -28,7 +28,7 @@ export interface SavedCoordinator {
 /** What a login is written to, below the state directory. */
 export const loginFileName = 'coordinator.json'
 /** Days that a token of `login` is good for. */
-export const tokenDays = 30
+const tokenDays = 30
 
 export function savedFile(context: Context): string {
   return join(context.settings.stateDirectory, loginFileName)

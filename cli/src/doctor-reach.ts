@@ -22,10 +22,7 @@ export async function attempt<T>(work: () => Promise<T>, signal: AbortSignal): P
   }
 }
 
-export async function resolveName(
-  host: string,
-  signal: AbortSignal,
-): Promise<Attempt<readonly string[]>> {
+async function resolveName(host: string, signal: AbortSignal): Promise<Attempt<readonly string[]>> {
   return await attempt(async () => {
     const found = await lookup(host.replace(/^\[|\]$/g, ''), { all: true })
     return [...new Set(found.map(({ address }) => address))]

@@ -11,7 +11,7 @@ const pattern = /holdfast:([\w-]{8}):(\d{1,3})\/(\d{1,3}):([\w-]+)/g
 const textLimit = 1_000_000
 
 /** Characters of data in one part: a QR code that a telephone reads from a screen. */
-export const partLength = 700
+const partLength = 700
 
 /** Splits a text; the parts are numbered from 1. */
 export function splitText(text: string, length = partLength): string[] {

@@ -33,7 +33,7 @@ const modulePixels = 4
 const quietModules = 4
 
 /** All codes in one picture, one below the other, with quiet zones. */
-export async function pngOf(parts: readonly string[]): Promise<Buffer> {
+async function pngOf(parts: readonly string[]): Promise<Buffer> {
   const [{ encode }, { PNG }] = await Promise.all([import('uqr'), import('pngjs')])
   const codes = parts.map((part) => encode(part, { ecc: 'L', border: quietModules }))
   const width = Math.max(...codes.map(({ size }) => size)) * modulePixels

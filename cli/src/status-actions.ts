@@ -89,7 +89,7 @@ function countOf({ nodes }: Status): string | undefined {
 }
 
 /** `5 of 6 open; not connected: node-3; could not open now: node-2` */
-export function summaryOf(nodes: readonly Node[], paint: Paint): string {
+function summaryOf(nodes: readonly Node[], paint: Paint): string {
   const here = nodes.filter(({ phase }) => phase !== 'left' && phase !== 'wiped')
   const open = here.filter(({ phase }) => phase === 'open')
   const list = (title: string, found: readonly Node[]) =>

@@ -13,7 +13,7 @@ const header = () => import('./vault-header-actions.ts')
 const offline = () => import('./offline-actions.ts')
 
 /** How a text leaves as a picture. */
-export const pictureOptions: readonly OptionSpec[] = [
+const pictureOptions: readonly OptionSpec[] = [
   { flags: '--qr', says: 'show it as QR codes in the terminal, on standard error' },
   { flags: '--png <FILE>', says: 'write it as QR codes into one PNG picture', completes: 'file' },
 ]

@@ -141,7 +141,7 @@ export class Errands {
 }
 
 /** Everything that the agents of one instance have to be told or to answer. */
-export async function openErrands(database: Database, instance: string): Promise<Errand[]> {
+async function openErrands(database: Database, instance: string): Promise<Errand[]> {
   const keys = await database
     .selectFrom('ward_keys')
     .innerJoin('nodes', 'nodes.node', 'ward_keys.guardian')

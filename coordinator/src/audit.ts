@@ -22,7 +22,7 @@ type Entry = Selectable<AuditTable>
 const beginning = createHash('sha256').update('holdfast audit 1').digest('base64url')
 
 /** SHA-256 of the entry without its hash, as canonical JSON, base64url. */
-export function entryHash(entry: Omit<Entry, 'hash'>): string {
+function entryHash(entry: Omit<Entry, 'hash'>): string {
   const { sequence, at, actor, action, subject, outcome, data, previous } = entry
   return createHash('sha256')
     .update(canonicalJson({ sequence, at, actor, action, subject, outcome, data, previous }))
@@ -85,7 +85,7 @@ export interface AuditVerdict {
 }
 
 /** Follows the chain entry by entry; pure, so that an exported log can be checked anywhere. */
-export class ChainCheck {
+class ChainCheck {
   #previous = beginning
   #sequence = 0
   #repairs = 0

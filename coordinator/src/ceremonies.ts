@@ -102,7 +102,7 @@ export async function openCeremony(
 }
 
 /** The facts a holder's statement must carry. @throws Fault ceremony.holder_unknown */
-export function factsFor(deps: CeremonyDeps, ceremony: Ceremony, holder: string): StatementFacts {
+function factsFor(deps: CeremonyDeps, ceremony: Ceremony, holder: string): StatementFacts {
   if (!ceremony.holders.some(({ name }) => name === holder)) {
     throw ceremonyFault('ceremony.holder_unknown', `${holder} takes no part in this ceremony`, {
       hint: `holders: ${ceremony.holders.map(({ name }) => name).join(', ')}`,

@@ -45,7 +45,7 @@ export async function removeMarker(directory: string): Promise<void> {
   await removeDurable(join(directory, markerFile))
 }
 
-export async function removeClaimToken(directory: string): Promise<void> {
+async function removeClaimToken(directory: string): Promise<void> {
   await removeDurable(join(directory, tokenFile))
 }
 

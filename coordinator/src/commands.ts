@@ -23,7 +23,7 @@ export type CommandRow = Selectable<CommandTable>
 export type Result = Extract<AgentFrame, { kind: 'result' }>
 
 /** Commands that an agent may still have to be told. */
-export const openStates = ['waiting', 'sent', 'running'] as const
+const openStates = ['waiting', 'sent', 'running'] as const
 
 const minute = 60_000
 const day = 24 * 60 * minute
@@ -47,7 +47,7 @@ export interface CommandOrder {
 }
 
 /** Levels 2 and 3 of panic, and reset, destroy keys; a dry run only tells. */
-export function isDestructive({ command, arguments: given }: CommandOrder): boolean {
+function isDestructive({ command, arguments: given }: CommandOrder): boolean {
   return command === 'reset' || (command === 'panic' && given.level !== 1 && given.dryRun !== true)
 }
 

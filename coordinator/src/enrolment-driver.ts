@@ -175,7 +175,7 @@ async function countNodes(work: Work): Promise<number> {
  * open it.
  * @throws Fault enrolment.genesis_needed, enrolment.no_holders
  */
-export function genesisOf(
+function genesisOf(
   nodes: number,
   asked: boolean,
   manifest: Pick<Manifest, 'genesis' | 'guardians' | 'holders' | 'vault'>,

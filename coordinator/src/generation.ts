@@ -199,14 +199,3 @@ export async function activateGeneration(
     return { header, digest: row.digest, key }
   })
 }
-
-/** The prepared generation, if one waits for its holders. */
-export async function readCandidate(
-  database: Database,
-): Promise<(SignedHeader & { digest: string }) | undefined> {
-  return await database
-    .selectFrom('header')
-    .select(['body', 'signature', 'digest'])
-    .where('id', '=', candidateRow)
-    .executeTakeFirst()
-}

@@ -121,7 +121,7 @@ export class Member extends TestNode {
   }
 }
 
-export const guardianRules: Partial<ManifestInput> = {
+const guardianRules: Partial<ManifestInput> = {
   guardians: { count: 3, threshold: 2, margin: 1, lostMinutes: 30, refreshDays: 30 },
   genesis: { peers: 3 },
 }

@@ -63,7 +63,7 @@ export function portsOf(row: Pick<NodeRow, 'ports'>): { peer: number; wireguard:
 }
 
 /** The nodes whose shares this one keeps. */
-export async function wardsOf(database: Database | Work, node: string): Promise<string[]> {
+async function wardsOf(database: Database | Work, node: string): Promise<string[]> {
   const rows = await database
     .selectFrom('nodes')
     .select(['node', 'guardians'])

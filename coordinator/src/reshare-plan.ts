@@ -50,13 +50,13 @@ const second = 1_000
 const minute = 60 * second
 
 /** How long guardians may take for their keys. */
-export const preparePatience = 2 * minute
+const preparePatience = 2 * minute
 /** How long a ward that is open and connected may take. */
 export const orderPatience = 10 * minute
 /** How long guardians that do not answer are waited for when their old keys are to go. */
-export const retirePatience = 2 * minute
+const retirePatience = 2 * minute
 /** After so long a re-share does not hold others up any more. */
-export const slotPatience = minute
+const slotPatience = minute
 const firstRetry = 15 * second
 const lastRetry = 60 * minute
 
@@ -163,7 +163,7 @@ function quietCauseOf(ward: NodeView, lost: readonly string[], look: Look): Caus
 }
 
 /** Gone for good, not to be trusted any more, or silent for too long. */
-export function isLost(
+function isLost(
   view: NodeView | undefined,
   { now, since, rules }: Pick<Survey, 'now' | 'since' | 'rules'>,
 ): boolean {

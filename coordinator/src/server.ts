@@ -44,7 +44,7 @@ export interface RunningServer extends AsyncDisposable {
 }
 
 /** Before a manifest says otherwise. */
-export const usualLimits: PerMinute = { all: 1200, open: 240, logins: 10 }
+const usualLimits: PerMinute = { all: 1200, open: 240, logins: 10 }
 
 /** How long a peer may take for each step; agents' sessions have their own rules once they stand. */
 const patience = {
@@ -56,7 +56,7 @@ const patience = {
 }
 
 /** The whole API without nodes, as an application without a socket. */
-export function createApi(deps: ServerDeps): OpenAPIHono {
+function createApi(deps: ServerDeps): OpenAPIHono {
   const { coordinator, clock, limits } = deps
   const ceremonies: CeremonyDeps = {
     store: coordinator.store,

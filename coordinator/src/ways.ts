@@ -31,7 +31,7 @@ export function newId(): string {
 }
 
 /** The plaintext that every way seals. */
-export function keyPlaintext(key: DataKey, context: KeyContext): Secret {
+function keyPlaintext(key: DataKey, context: KeyContext): Secret {
   using raw = key.copy()
   return Secret.copy(canonicalJson({ ...context, key: raw.reveal().toString('base64url') }))
 }

@@ -15,7 +15,7 @@ export const holderStatusSchema = z
   .object({ name: nameSchema, kid: digestSchema, provenAt: momentSchema.optional() })
   .openapi('HolderStatus')
 
-export const statusSchema = z
+const statusSchema = z
   .object({
     state: z.enum(coordinatorStates),
     reason: z.enum(reasonCodes),

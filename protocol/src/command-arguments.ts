@@ -11,9 +11,9 @@ import { nameSchema, publicKeySchema, sealedSchema } from './names.ts'
 const none = z.strictObject({})
 
 /** How a service stands. `refused`: the node will not start it; `detail` says why. */
-export const serviceStateSchema = z.enum(['running', 'failed', 'stopped', 'refused'])
+const serviceStateSchema = z.enum(['running', 'failed', 'stopped', 'refused'])
 
-export const serviceSchema = z.object({
+const serviceSchema = z.object({
   name: nameSchema,
   state: serviceStateSchema,
   /** The systemd unit, where there is one. */
@@ -23,7 +23,7 @@ export const serviceSchema = z.object({
 export type ServiceStatus = z.infer<typeof serviceSchema>
 
 /** Most lines that `logs` gives at once. */
-export const mostLogLines = 2000
+const mostLogLines = 2000
 
 /** The steps of a first boot, in their order. */
 export const firstBootSteps = [
@@ -36,7 +36,7 @@ export const firstBootSteps = [
 export type FirstBootStep = (typeof firstBootSteps)[number]
 
 /** `kept`: it was so already; `made`: it was not; `renewed`: made anew on request; `absent`: not here. */
-export const stepOutcomes = ['kept', 'made', 'renewed', 'absent'] as const
+const stepOutcomes = ['kept', 'made', 'renewed', 'absent'] as const
 
 const firstBootStepSchema = z.object({
   name: z.enum(firstBootSteps),

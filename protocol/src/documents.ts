@@ -12,7 +12,7 @@ import {
 // it is meant for one node, that node: a signature must not be worth anything elsewhere.
 
 /** A machine that a node may talk to, and why. */
-export const peerSchema = z.strictObject({
+const peerSchema = z.strictObject({
   node: nodeIdSchema,
   name: nameSchema,
   relation: z.enum(['guardian', 'ward', 'both', 'coordinator']),
