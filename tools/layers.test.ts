@@ -56,6 +56,8 @@ const testSupport = [
   'agent/src/first-boot-child.ts',
   'agent/src/kill-at-effect.ts',
   'agent/src/peer-fleet.ts',
+  'agent/src/simulator-disk.ts',
+  'agent/src/simulator.ts',
   'cli/src/doctor-fixture.ts',
   'cli/src/stage-coordinator.ts',
   'cli/src/stage-fleet.ts',

@@ -44,15 +44,15 @@ const probesPerHour = 600
 const refusalsPerHour = 60
 
 export class Guardian {
-  readonly #deps: GuardianDeps
+  readonly #deps: Omit<GuardianDeps, 'history'>
   readonly #nonces = new Map<string, Map<string, number>>()
   readonly #memories = new Map<string, WardMemory>()
   readonly #probes = new Map<string, number[]>()
   readonly #refusals = new Map<string, number[]>()
 
-  constructor(deps: GuardianDeps) {
-    this.#deps = deps
-    for (const { event, ward, source } of deps.history)
+  constructor({ history, ...deps }: GuardianDeps) {
+    this.#deps = deps // without the log's entries, of which there may be hundreds of thousands
+    for (const { event, ward, source } of history)
       if (event === 'released') this.#memories.set(ward, { releases: [], lastSource: source })
   }
 

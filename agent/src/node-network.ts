@@ -134,15 +134,16 @@ export class NodeNetwork implements AsyncDisposable {
   async #serve(tunnel: Tunnel): Promise<void> {
     await using _ = tunnel
     this.#tunnel = tunnel
+    const stopped = Promise.withResolvers<undefined>()
+    const stop = () => stopped.resolve(undefined)
+    this.#signal.addEventListener('abort', stop, { once: true })
+    if (this.#signal.aborted) stop()
     try {
       await this.use(this.#peers)
-      const stopped = new Promise<undefined>((resolve) => {
-        this.#signal.addEventListener('abort', () => resolve(undefined), { once: true })
-        if (this.#signal.aborted) resolve(undefined)
-      })
-      const lost = await Promise.race([tunnel.lost, stopped])
+      const lost = await Promise.race([tunnel.lost, stopped.promise])
       if (lost !== undefined) this.#say(lost)
     } finally {
+      this.#signal.removeEventListener('abort', stop)
       this.#tunnel = undefined
     }
   }
