@@ -185,6 +185,7 @@ export class TestNode implements AsyncDisposable {
   #waiting: ((state: SessionState) => void)[] = []
 
   async openPort(header: 'none' | 'known' | 'foreign' = 'none'): Promise<this> {
+    await this.#port?.[Symbol.asyncDispose]()
     this.#port = await openEnrolmentPort({
       host: '127.0.0.1',
       port: 0,

@@ -314,6 +314,40 @@ test('a freeze list reaches everybody, signed, with rising versions, and whoever
   assert.equal(lists(late)[0]?.version, newer.version)
 })
 
+test('who was removed stays frozen while keys of it are left, and is not when it comes back', async () => {
+  await using here = await world()
+  await using one = await enrolled(here, 'one')
+  await using two = await enrolled(here, 'two')
+  const signer = await here.first.agents.signer()
+  assert.ok(signer)
+  const publisher = { ...signer, now: here.clock.now() }
+  const key = { ward: one.id, epoch: 1, guardian: two.id, identity: 'pem' }
+  const row = { ...key, state: 'retiring', errand: 'e'.repeat(22) }
+  await here.store.write(async (work) => {
+    await work.insertInto('ward_keys').values(row).execute()
+    await publishFreeze(work, publisher)
+  })
+  const listed = async () => {
+    const { body } = await here.store.read
+      .selectFrom('documents')
+      .select('body')
+      .where('name', '=', 'freeze')
+      .executeTakeFirstOrThrow()
+    return (JSON.parse(body) as { frozen: { node: string }[] }).frozen.map(({ node }) => node)
+  }
+  assert.deepEqual(await listed(), [], 'a member with keys that go is not frozen')
+  await one.session?.[Symbol.asyncDispose]()
+  await here.store.write(async (work) => {
+    await removeNode(work, here.clock, one.id, { ...liveness(here), silence: -1 }, 'user:ada')
+    await publishFreeze(work, publisher)
+  })
+  assert.deepEqual(await listed(), [one.id])
+  await one.openPort()
+  const { token } = await here.invite()
+  await enrolNode(here.deps, order(one, token, 'one-again'), 'user:ada')
+  assert.deepEqual(await listed(), [])
+})
+
 test('a freeze from a store that went back to a backup is newer than what agents have', async () => {
   await using here = await world()
   await using one = await enrolled(here, 'one')

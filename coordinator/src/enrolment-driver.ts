@@ -19,6 +19,7 @@ import {
   failEnrolment,
 } from './enrolments.ts'
 import { reserveAddress } from './leases.ts'
+import { readmit } from './nodes-documents.ts'
 import { nodeFault } from './nodes-faults.ts'
 import { leastGuardians } from './placement.ts'
 import { rulesOf } from './reshare-views.ts'
@@ -107,6 +108,7 @@ async function admit(
   const issued = await issue(card.certificateRequest, authority, alwaysValid, [])
   if (issued.node !== card.node)
     throw nodeFault('enrolment.node_failed', "the certificate request is not for the card's key")
+  const key = await privateKey(deps, 'command-key')
   const { address, genesis } = await deps.store.write(async (work) => {
     await checkNew(work, card, order.name)
     const kind = genesisOf(await countNodes(work), order.genesis, manifest)
@@ -118,9 +120,10 @@ async function admit(
       .set({ node: card.node, genesis: kind ? 1 : 0 })
       .where('id', '=', id)
       .execute()
+    await readmit(work, { key, cluster: deps.cluster(), now }, card.node)
     return { address: leased, genesis: kind }
   })
-  const commandKey = createPublicKey(await privateKey(deps, 'command-key'))
+  const commandKey = createPublicKey(key)
   return {
     cluster: deps.cluster(),
     name: order.name,

@@ -122,6 +122,16 @@ export async function publishFreeze(
   return await publish(work, key, 'freeze', { cluster, frozen: await frozenNodes(work) }, now)
 }
 
+/** A node that was removed and comes back is not frozen any more. */
+export async function readmit(work: Work, publisher: Publisher, node: string): Promise<void> {
+  const list = await work
+    .selectFrom('documents')
+    .select('body')
+    .where('name', '=', 'freeze')
+    .executeTakeFirst()
+  if (list?.body.includes(node) === true) await publishFreeze(work, publisher)
+}
+
 export async function publishPolicy(
   work: Work,
   { key, cluster, now }: Publisher,

@@ -169,10 +169,31 @@ export async function unfreezeNode(
   })
 }
 
-/** Everybody who is frozen, why and since when. */
-export async function frozenNodes(
-  database: Database | Work,
-): Promise<{ node: string; reason: string; since: number }[]> {
+export interface Frozen {
+  node: string
+  reason: string
+  since: number
+}
+
+/**
+ * Everybody who is frozen, why and since when; and whoever was removed while guardians still have keys
+ * of it, because the removal of a stolen node must not be the moment in which it is released to.
+ */
+export async function frozenNodes(database: Database | Work): Promise<Frozen[]> {
+  const gone = await database
+    .selectFrom('ward_keys')
+    .select('ward')
+    .distinct()
+    .where('state', '=', 'retiring')
+    .where(({ not, exists, selectFrom }) =>
+      not(exists(selectFrom('nodes').select('node').whereRef('nodes.node', '=', 'ward_keys.ward'))),
+    )
+    .execute()
+  const removed = gone.map(({ ward }) => ({ node: ward, reason: 'it was removed', since: 0 }))
+  return [...(await listedFrozen(database)), ...removed].sort((a, b) => (a.node < b.node ? -1 : 1))
+}
+
+async function listedFrozen(database: Database | Work): Promise<Frozen[]> {
   const rows = await database
     .selectFrom('nodes')
     .select(['node', 'freeze'])

@@ -7,7 +7,7 @@ import { verifyAudit } from './audit.ts'
 
 import { type FleetWorld, fleetWorld, type Member, requireOpenable } from './members-fixture.ts'
 
-import { freezeNode, removeNode } from './nodes.ts'
+import { freezeNode, frozenNodes, removeNode } from './nodes.ts'
 import { listReshares } from './reshare-shown.ts'
 import { Reshares } from './reshares.ts'
 
@@ -153,10 +153,13 @@ test('whoever is frozen or removed does not stay a guardian', async () => {
   await here.store.write((work) => removeNode(work, here.clock, stolen.id, liveness, 'user:ada'))
   here.members.delete(stolen.id)
   const guardians = members.filter(({ id }) => stolen.set?.guardians.includes(id))
+  const frozen = async () => (await frozenNodes(here.store.read)).map(({ node }) => node)
+  assert.deepEqual(await frozen(), [stolen.id], 'frozen as long as there are keys of it')
   await here.until(
     () => guardians.every((each) => holdsKeysOf(each, stolen).length === 0),
     'its guardians destroy its keys',
   )
+  await here.until(async () => (await frozen()).length === 0, 'and no longer')
 })
 
 test('a guardian that keeps silent is passed over, and what was tried does no harm', async () => {
