@@ -28,6 +28,7 @@ async function begin(
   throw agentFault('agent.command_refused', reason)
 }
 
+/** Leaves the fleet, once no other node needs this one; `force` does not ask for that. */
 export function leaveHandler(deps: Deps): CommandHandler<'leave'> {
   return {
     restart: 'again',
@@ -36,10 +37,12 @@ export function leaveHandler(deps: Deps): CommandHandler<'leave'> {
   }
 }
 
+/** Destroys the keys of the vault; the identity stays, so that the receipt can be delivered. */
 export function resetHandler(deps: Deps): CommandHandler<'reset'> {
   return { restart: 'again', run: ({ id }) => begin(deps, { kind: 'wipe', command: id }) }
 }
 
+/** Locks, or destroys as far as the level says; a dry run answers with the plan and begins nothing. */
 export function panicHandler(deps: Deps & Pick<HandlerDeps, 'vault'>): CommandHandler<'panic'> {
   return {
     restart: 'again',

@@ -4,6 +4,7 @@ import type { Services } from './services.ts'
 
 // Commands about services and what they have said.
 
+/** Answers with how every service of the manifest stands. */
 export function servicesHandler(services: Pick<Services, 'status'>): CommandHandler<'services'> {
   return {
     restart: 'unrecorded',
@@ -11,6 +12,7 @@ export function servicesHandler(services: Pick<Services, 'status'>): CommandHand
   }
 }
 
+/** Restarts one service, alone among what changes services. */
 export function restartHandler(services: Pick<Services, 'restart'>): CommandHandler<'restart'> {
   return {
     restart: 'again',

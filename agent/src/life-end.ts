@@ -10,6 +10,7 @@ import { factoryState, type LifeState, type Task } from './life-state.ts'
 /** A task that ends with a closed vault. */
 export type End = Task & { kind: 'leave' | 'wipe' | 'panic' }
 
+/** True for a task that ends with a closed vault. */
 export function isEnd(task: Task | undefined): task is End {
   return task?.kind === 'leave' || task?.kind === 'wipe' || task?.kind === 'panic'
 }

@@ -34,6 +34,10 @@ type Recorded = z.infer<typeof recordSchema>
 /** Milliseconds that the coordinator gets to hear of it. */
 const farewell = 5_000
 
+/**
+ * Closes the vault and reboots the machine. The answer comes after it: another boot id than before.
+ * @throws Fault agent.reboot_unavailable by the handler
+ */
 export function rebootHandler(deps: RebootDeps): CommandHandler<'reboot'> {
   const record = new DurableRecord<Recorded>(join(deps.directory, 'reboot.json'), (value) =>
     recordSchema.parse(value),

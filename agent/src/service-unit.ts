@@ -31,6 +31,7 @@ const usualCalls: NonNullable<ServiceDefinition['syscalls']> = {
 }
 const plainPath = /^\/[A-Za-z0-9._/+-]*$/
 
+/** The unit file of a service of the manifest. */
 export function unitName(service: string): string {
   return `${unitPrefix}${service}.service`
 }

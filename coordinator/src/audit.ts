@@ -113,6 +113,7 @@ class ChainCheck {
   }
 }
 
+/** Checks a whole log, from its first entry; it stops at the first that does not follow. */
 export function verifyChain(entries: Iterable<Entry>): AuditVerdict {
   const check = new ChainCheck()
   for (const entry of entries) if (!check.take(entry)) break
@@ -137,6 +138,7 @@ export async function* entriesAfter(database: Database, after: number): AsyncGen
   }
 }
 
+/** Checks the log in the store, page by page; it stops at the first entry that does not follow. */
 export async function verifyAudit(database: Database): Promise<AuditVerdict> {
   const check = new ChainCheck()
   for await (const entry of entriesAfter(database, 0)) if (!check.take(entry)) break

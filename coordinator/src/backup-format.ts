@@ -50,6 +50,7 @@ const firstLineSchema = z.strictObject({ head: headSchema, signature: z.string()
 /** A row as it is in the store; bytes in base64url under `$bytes`. */
 export type BackupRow = Record<string, string | number | null | Uint8Array>
 
+/** One line of a bundle: canonical JSON with the table and the row. */
 export function rowLine(table: BackupTable, row: BackupRow): string {
   const plain = Object.entries(row).map(([name, value]) => [
     name,
@@ -58,6 +59,7 @@ export function rowLine(table: BackupTable, row: BackupRow): string {
   return `${canonicalJson({ table, row: Object.fromEntries(plain) })}\n`
 }
 
+/** SHA-256, base64url. */
 export function digestOf(text: string): string {
   return createHash('sha256').update(text, 'utf8').digest('base64url')
 }
@@ -70,6 +72,7 @@ export interface Bundle {
   rows: Map<BackupTable, BackupRow[]>
 }
 
+/** The first line of a bundle: its head and the signature over that. */
 export function firstLine(head: BackupHead, signature: Buffer): string {
   return `${canonicalJson({ head, signature: signature.toString('base64url') })}\n`
 }

@@ -112,6 +112,7 @@ function factsFor(deps: CeremonyDeps, ceremony: Ceremony, holder: string): State
   return { cluster: deps.cluster(), ceremony: id, kind, nonce, digest, generation, holder, expires }
 }
 
+/** What a holder signs in this ceremony. @throws Fault ceremony.holder_unknown */
 export function statementFor(deps: CeremonyDeps, ceremony: Ceremony, holder: string): string {
   return statementText(factsFor(deps, ceremony, holder))
 }

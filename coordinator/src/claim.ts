@@ -36,11 +36,13 @@ export async function readMarker(directory: string): Promise<string | undefined>
   return marker?.toString('utf8').trim()
 }
 
+/** Says durably that this directory belongs to a cluster; the same again writes nothing. */
 export async function writeMarker(directory: string, cluster: string): Promise<void> {
   if ((await readMarker(directory)) !== cluster)
     await writeDurable(join(directory, markerFile), `${cluster}\n`)
 }
 
+/** The directory belongs to no cluster any more. */
 export async function removeMarker(directory: string): Promise<void> {
   await removeDurable(join(directory, markerFile))
 }

@@ -337,6 +337,7 @@ export function kindOf({ command }: Pick<CommandRow, 'command'>): CommandKind {
   return z.enum(commandKinds).parse(command)
 }
 
+/** The arguments of a row as they were given. */
 export function argumentsOf(row: Pick<CommandRow, 'arguments'>): Record<string, unknown> {
   return parseJsonObject(row.arguments, "the command's arguments")
 }

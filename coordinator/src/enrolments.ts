@@ -151,6 +151,7 @@ export async function followEnrolment(
   return state
 }
 
+/** True while an enrolment of the node is under way. */
 export async function isEnrolling(database: Database, node: string): Promise<boolean> {
   return (await activeEnrolment(database, node)) !== undefined
 }

@@ -38,6 +38,7 @@ export function headerDigest(body: string): string {
   return createHash('sha256').update(body, 'utf8').digest('base64url')
 }
 
+/** Signs the header's canonical JSON: SHA-256 and the identity's key, base64url. */
 export function signHeader(header: Header, identity: KeyObject): SignedHeader {
   const body = canonicalJson(headerSchema.parse(header))
   return {

@@ -51,6 +51,7 @@ export async function countFailure(work: Work, now: number, name: string): Promi
   await put(work, { name: ofUser(name), count, since: now, until: now + lockAfter(count) })
 }
 
+/** A right password, or a new one: the name is locked no more. */
 export async function forgetFailures(work: Work, name: string): Promise<void> {
   await work.deleteFrom('attempts').where('name', '=', ofUser(name)).execute()
 }

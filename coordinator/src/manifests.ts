@@ -27,6 +27,7 @@ export interface StoredManifest {
   manifest: Manifest
 }
 
+/** The manifest in force; undefined before the first. */
 export async function currentManifest(
   coordinator: Coordinator,
 ): Promise<StoredManifest | undefined> {

@@ -25,6 +25,7 @@ export async function hashPassword(password: Secret): Promise<string> {
 /** A hash of nothing that anybody knows: unknown users cost as much as known ones. */
 export const noPassword = `argon2id$${cost.memory}$${cost.passes}$${cost.parallelism}$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA`
 
+/** Compares in constant time with what `hashPassword` gave. */
 export async function checkPassword(password: Secret, stored: string): Promise<boolean> {
   const [kind, memory, passes, parallelism, salt = '', tag = ''] = stored.split('$')
   const expected = Buffer.from(tag, 'base64url')

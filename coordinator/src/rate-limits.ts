@@ -64,6 +64,7 @@ export class RateLimits {
   }
 }
 
+/** user.too_many_requests; `retryAfter` in seconds. */
 export function tooMany(retryAfter: number): Error {
   return userFault('user.too_many_requests', `too many requests: wait ${retryAfter} s`, {
     details: { retryAfter },

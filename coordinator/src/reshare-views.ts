@@ -24,6 +24,7 @@ const failuresKept = 6 * 60 * 60_000
 /** For so long a guardian that a re-share failed for is taken only when there is nobody else. */
 const blameKept = 15 * 60_000
 
+/** The manifest's rules about guardians as the plan takes them. */
 export function rulesOf({
   guardians,
   genesis,
@@ -137,6 +138,7 @@ export async function readReshares(database: Database | Work): Promise<Reshare[]
 
 const idsSchema = z.array(z.string())
 
+/** A row as the plan takes it. */
 export function reshareOf(row: {
   id: string
   ward: string

@@ -13,6 +13,7 @@ const place = (cluster: string, name: string) => ({
   column: 'value',
 })
 
+/** Encrypts a secret under the data key, bound to its own row, and replaces what was there. */
 export async function writeSecret(
   work: Work,
   key: DataKey,
@@ -63,6 +64,7 @@ export async function reencryptSecrets(
   return rows.length
 }
 
+/** Removes a secret; one that is not there is removed already. */
 export async function removeSecret(work: Work, name: SecretName): Promise<void> {
   await work.deleteFrom('secrets').where('name', '=', name).execute()
 }

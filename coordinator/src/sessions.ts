@@ -99,12 +99,14 @@ function begun(name: string) {
   return { ...event, outcome: 'done' as const }
 }
 
+/** Ends the session of this cookie, if there is one. */
 export async function logout(store: Store, cookie: string): Promise<void> {
   const remove = (work: Work) =>
     work.deleteFrom('sessions').where('hash', '=', digest(cookie)).execute()
   await store.write(remove)
 }
 
+/** Who the cookie is of, with the roles of now; undefined when it is unknown or has expired. */
 export async function sessionCaller(
   store: Store,
   clock: Clock,

@@ -46,6 +46,7 @@ export async function putUser(
     .execute()
 }
 
+/** Sets a password, which ends the user's sessions and locks. @throws Fault user.unknown */
 export async function setPassword(
   store: Store,
   clock: Clock,
@@ -117,6 +118,7 @@ export async function createToken(
   }
 }
 
+/** Who the token is of; undefined when it is unknown or has expired. */
 export async function tokenCaller(
   store: Store,
   clock: Clock,
@@ -147,6 +149,7 @@ export async function tokenCaller(
   }
 }
 
+/** Ends a token: an administrator anybody's, others their own. @throws Fault user.token_unknown */
 export async function revokeToken(
   store: Store,
   clock: Clock,

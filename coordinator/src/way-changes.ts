@@ -25,6 +25,7 @@ export interface WayView {
   provenAt?: number
 }
 
+/** Every way to the sealed state, the oldest first. */
 export async function listWays(coordinator: Coordinator): Promise<WayView[]> {
   const rows = await coordinator.store.read
     .selectFrom('ways')

@@ -27,6 +27,7 @@ export interface HandedIn {
   signature: string
 }
 
+/** A holder who unwraps and signs with Node's own cryptography. */
 export function softwareKey({ name, privateKey }: LocalHolder): HolderKey {
   const oaep = { padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' }
   return {

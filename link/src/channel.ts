@@ -154,6 +154,7 @@ export class Channel<Out, In> {
   }
 }
 
+/** link.session_closed. */
 export function sessionClosed(cause?: unknown): Error {
   return linkFault('link.session_closed', 'the session has ended', { cause })
 }

@@ -27,6 +27,7 @@ export interface Closed {
   text: string
 }
 
+/** The end of a session by its close code; a code of somebody else's is `unknown`. */
 export function closedBy(code: number, text: string): Closed {
   const reason = (closeReasons as Readonly<Record<number, CloseReason>>)[code] ?? 'unknown'
   return { code, reason, text }

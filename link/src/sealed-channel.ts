@@ -60,6 +60,7 @@ export interface ExchangePair {
   readonly privateKey: KeyObject
 }
 
+/** A fresh key pair, for one exchange only. */
 export function makePair(): ExchangePair {
   const { privateKey, publicKey } = generateKeyPairSync('x25519')
   const { x } = publicKey.export({ format: 'jwk' })

@@ -112,6 +112,7 @@ export interface Witness {
   proof: string
 }
 
+/** Proves by the identity key that the cluster has reached this generation. */
 export function signGeneration(identity: KeyObject, cluster: string, generation: number): Witness {
   return {
     cluster,
