@@ -174,6 +174,7 @@ export class TestNode implements AsyncDisposable {
   readonly id = keyId(this.identity)
   readonly got: Instruction[] = []
   code = ''
+  wireguard = ''
   enrolment: Enrolment | undefined
   refuse: Error | undefined
   report: NodeReport = idle
@@ -194,7 +195,7 @@ export class TestNode implements AsyncDisposable {
         node: this.id,
         identity: pem(this.identity),
         exchange: pem(p256()),
-        wireguard: '',
+        wireguard: this.wireguard,
         certificateRequest: await certificateRequest(this.identity),
         ports: { peer: 9_998, wireguard: 51_820 },
         device: { path: '/dev/sda', bytes: 1_000_000_000, header },

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import { createPublicKey } from 'node:crypto'
 import { test } from 'node:test'
-import { checkCommand, checkDocument, signGeneration } from '@holdfast/link'
+import {
+  checkCommand,
+  checkDocument,
+  makeTunnelKey,
+  signGeneration,
+  tunnelPublicKey,
+} from '@holdfast/link'
 import { sql } from 'kysely'
 import {
   CopyOf,
@@ -146,6 +152,23 @@ test('a name or a node that is there already is refused', async () => {
     code: 'enrolment.node_known',
   })
   assert.equal((await getNode(here.store.read, node.id, liveness(here))).name, 'web')
+})
+
+test('a node with a useless tunnel key, or with that of another one, is not taken in', async () => {
+  await using here = await world()
+  const { token } = await here.invite(2)
+  const wireguard = tunnelPublicKey(makeTunnelKey())
+  const enrol = async (name: string, key: string) => {
+    const node = new TestNode()
+    node.wireguard = key
+    await node.openPort()
+    await using _ = node
+    await enrolNode(here.deps, order(node, token, name), 'user:ada')
+  }
+  await enrol('first', wireguard)
+  for (const key of [wireguard, 'junk', `${wireguard}\n`])
+    await assert.rejects(enrol('second', key), { code: 'enrolment.node_failed' })
+  await enrol('second', tunnelPublicKey(makeTunnelKey()))
 })
 
 const statusOrder = { command: 'logs', arguments: { lines: 20 } } as const

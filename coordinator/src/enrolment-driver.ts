@@ -6,6 +6,7 @@ import {
   enrolmentUrl,
   fetchCard,
   issue,
+  isTunnelKey,
   parseCode,
   parsePool,
 } from '@holdfast/link'
@@ -72,6 +73,7 @@ export async function enrolNode(
   try {
     const carded = await fetchCard(order.address, code)
     checkDisk(carded.card)
+    checkTunnelKey(carded.card)
     const enrolment = await admit(deps, order, id, domain, carded.card)
     const state = await push(deps, id, carded, enrolment)
     return { enrolment: id, node: carded.card.node, state }
@@ -89,6 +91,12 @@ function checkDisk({ device, node }: NodeCard): void {
     hint: 'nothing is formatted over it; wipe the disk on the node first if its data may go',
     details: { node, device: device.path },
   })
+}
+
+/** Nobody uses nonsense, but everybody who is told of it would have to leave it out. */
+function checkTunnelKey({ wireguard }: NodeCard): void {
+  if (wireguard === '' || isTunnelKey(wireguard)) return
+  throw nodeFault('enrolment.node_failed', "the node's key for tunnels is not one")
 }
 
 /** Writes the node down and makes its enrolment. */
@@ -142,6 +150,7 @@ async function admit(
 
 /** Names and keys are unique; a node that has left may come back. */
 async function checkNew(work: Work, card: NodeCard, name: string): Promise<void> {
+  await checkOwnTunnel(work, card)
   const others = await work
     .selectFrom('nodes')
     .select(['node', 'name', 'phase'])
@@ -161,6 +170,22 @@ async function checkNew(work: Work, card: NodeCard, name: string): Promise<void>
       })
     }
   }
+}
+
+/** With the tunnel key of another node, its peers would take that one's tunnel down. */
+async function checkOwnTunnel(work: Work, { node, wireguard }: NodeCard): Promise<void> {
+  if (wireguard === '') return
+  const other = await work
+    .selectFrom('nodes')
+    .select('name')
+    .where('wireguard', '=', wireguard)
+    .where('node', '!=', node)
+    .executeTakeFirst()
+  if (other === undefined) return
+  const text = `the node shows the key for tunnels of ${other.name}`
+  throw nodeFault('enrolment.node_failed', text, {
+    hint: `a copied disk? if ${other.name} was set up anew: holdfast node remove ${other.name} --confirm ${other.name}`,
+  })
 }
 
 async function countNodes(work: Work): Promise<number> {

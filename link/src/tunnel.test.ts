@@ -3,9 +3,11 @@ import { randomBytes } from 'node:crypto'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { test } from 'node:test'
 import { type Effect, run, startProgram } from '@holdfast/base'
+import type { Peer } from '@holdfast/protocol/documents'
 import { startTunnel, type Tunnel } from './tunnel.ts'
 import {
   makeTunnelKey,
+  peersOf,
   readTunnelKey,
   renderTunnel,
   type TunnelPeer,
@@ -180,6 +182,29 @@ test('keys are those that wg makes and reads', async () => {
   const shown = await run('wg', ['pubkey'], { input: secret })
   assert.equal(shown.stdout.toString().trim(), tunnelPublicKey(key))
   assert.equal(tunnelPublicKey(readTunnelKey(secret)), tunnelPublicKey(key))
+})
+
+test("one peer's useless or borrowed key takes nobody else's tunnel", () => {
+  const [victim, other] = [makeTunnelKey(), makeTunnelKey()].map(tunnelPublicKey)
+  assert.ok(victim !== undefined && other !== undefined)
+  const peer = (wireguard: string, host: number): Peer => ({
+    ...{ node: 'n'.repeat(43), name: 'n', relation: 'ward', identity: '', wireguard },
+    ...{ address: `10.88.0.${host}`, endpoint: '192.0.2.1:51820', urls: [] },
+  })
+  const junk = [peer('', 2), peer('junk', 3), peer(`${victim}\n[Peer]`, 4)]
+  const listed = peersOf([...junk, peer(other, 5), peer(victim, 6)])
+  assert.deepEqual(
+    listed.map(({ publicKey, allowed }) => [publicKey, ...allowed]),
+    [
+      [other, '10.88.0.5/32'],
+      [victim, '10.88.0.6/32'],
+    ],
+  )
+  const borrowed = peersOf([peer(victim, 6), peer(other, 5), peer(victim, 7)])
+  assert.deepEqual(
+    borrowed.map(({ publicKey }) => publicKey),
+    [other],
+  )
 })
 
 test('nothing in a list of peers can start a line of its own', () => {

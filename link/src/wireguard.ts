@@ -56,10 +56,21 @@ export interface TunnelConfig {
   peers: readonly TunnelPeer[]
 }
 
-/** The peers of a signed list, each with its one address; those without a tunnel are left out. */
+/** Says whether this is a public key as `wg` writes it. */
+export function isTunnelKey(text: string): boolean {
+  return keyPattern.test(text)
+}
+
+/**
+ * The peers of a signed list, each with its one address. Left out are those without a tunnel, and those
+ * whose key cannot be used or is another's as well: one peer's nonsense must not take the tunnels to
+ * all the others, nor their addresses.
+ */
 export function peersOf(peers: readonly Peer[]): TunnelPeer[] {
+  const times = new Map<string, number>()
+  for (const { wireguard } of peers) times.set(wireguard, (times.get(wireguard) ?? 0) + 1)
   return peers
-    .filter(({ wireguard }) => wireguard !== '')
+    .filter(({ wireguard }) => isTunnelKey(wireguard) && times.get(wireguard) === 1)
     .map(({ wireguard, address, endpoint }) => ({
       publicKey: wireguard,
       allowed: [`${address}/32`],
