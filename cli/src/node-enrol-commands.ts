@@ -1,6 +1,7 @@
 import type { CommandSpec, OptionSpec } from './command.ts'
 import { placeOptions } from './coordinator-options.ts'
 import { nodeArgument, orderExits, timeoutOption } from './node-options.ts'
+import { keyPassphraseOption, shareOption } from './options.ts'
 
 const actions = () => import('./node-enrol-actions.ts')
 
@@ -106,17 +107,8 @@ export const nodeEnrolCommands: readonly CommandSpec[] = [
         repeat: true,
         completes: 'file',
       },
-      {
-        flags: '--key-passphrase-file <FILE>',
-        says: 'passphrase of the private keys; - is standard input',
-        completes: 'file',
-      },
-      {
-        flags: '--share <NAME=FILE>',
-        says: "a holder's unwrapped share: the 32 bytes that openssl pkeyutl wrote, or their base64",
-        repeat: true,
-        completes: 'file',
-      },
+      keyPassphraseOption,
+      shareOption,
       {
         flags: '--export-shares <DIR>',
         says: 'write what each holder has to unwrap, as NAME.wrapped, and end',

@@ -2,6 +2,19 @@ import type { ArgumentSpec, OptionSpec } from './command.ts'
 
 // Options that several commands share. This file is loaded at every start and imports nothing heavy.
 
+export const keyPassphraseOption: OptionSpec = {
+  flags: '--key-passphrase-file <FILE>',
+  says: 'passphrase of the private keys; - is standard input',
+  completes: 'file',
+}
+
+export const shareOption: OptionSpec = {
+  flags: '--share <NAME=FILE>',
+  says: "a holder's unwrapped share: the 32 bytes that openssl pkeyutl wrote, or their base64",
+  repeat: true,
+  completes: 'file',
+}
+
 /** How a holder takes part in opening: with the key itself, or with a share unwrapped elsewhere. */
 export const holderOptions: readonly OptionSpec[] = [
   {
@@ -10,17 +23,8 @@ export const holderOptions: readonly OptionSpec[] = [
     repeat: true,
     completes: 'file',
   },
-  {
-    flags: '--key-passphrase-file <FILE>',
-    says: 'passphrase of the private keys; - is standard input',
-    completes: 'file',
-  },
-  {
-    flags: '--share <NAME=FILE>',
-    says: "a holder's unwrapped share: the 32 bytes that openssl pkeyutl wrote, or their base64",
-    repeat: true,
-    completes: 'file',
-  },
+  keyPassphraseOption,
+  shareOption,
 ]
 
 const timeoutOption: OptionSpec = {
