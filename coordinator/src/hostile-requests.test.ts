@@ -170,6 +170,27 @@ test('logins from one address are limited, also over a restart, and other addres
   assert.equal((await guess(elsewhere, 'root', password)).status, 200)
 })
 
+test('a clock that was set back keeps nobody out', async () => {
+  let now = Date.now()
+  const clock = { ...systemClock, now: () => now }
+  const limits = new RateLimits(clock, { all: 2, open: 2, logins: 1 })
+  const spend = () => limits.take('192.0.2.7')
+  spend()
+  spend()
+  assert.throws(spend, { code: 'user.too_many_requests' })
+  now -= 3_600_000
+  assert.throws(spend, { code: 'user.too_many_requests' })
+  now += 60_000
+  spend()
+  await using here = await started()
+  await using running = await here.start({ limits: { all: 1e6, open: 1e6, logins: 2 }, clock })
+  await claimOver(running.ask, await here.token())
+  const login = async () => (await guess(running.ask, 'root', password)).status
+  assert.deepEqual([await login(), await login()], [200, 429])
+  now -= 3_600_000
+  assert.equal(await login(), 200)
+})
+
 test('the limits of the manifest count as soon as it is in force', async () => {
   await using here = await started()
   await using running = await here.start()

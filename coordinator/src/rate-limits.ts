@@ -55,6 +55,8 @@ export class RateLimits {
   #spend(name: string, perMinute: number): void {
     const now = this.#clock.now()
     const bucket = this.#buckets.get(name) ?? { tokens: perMinute, at: now }
+    // A clock that was set back must not keep anybody out until it is there again.
+    bucket.at = Math.min(bucket.at, now)
     const tokens = Math.min(perMinute, bucket.tokens + ((now - bucket.at) / 60_000) * perMinute)
     if (tokens < 1) throw tooMany(Math.ceil(((1 - tokens) / perMinute) * 60))
     this.#buckets.delete(name) // kept in order of last use, oldest first
