@@ -20,6 +20,8 @@ export class Admission {
   readonly #clock: Clock
   readonly #heartbeatSeconds: number
   #witness: Witness | undefined
+  /** When each node's unproven claim was last written down. */
+  readonly #claims = new Map<string, number>()
 
   constructor(coordinator: Coordinator, clock: Clock, heartbeatSeconds: number) {
     this.#coordinator = coordinator
@@ -72,11 +74,18 @@ export class Admission {
     const { header, identity, reason } = this.#coordinator
     if (witnessed === undefined || witnessed.cluster !== header?.cluster) return
     const data = { witnessed: witnessed.generation, generation: header.generation }
-    if (!isWitnessed(identity.pinned, witnessed))
-      return await this.#audit(node, 'node.witness_unproven', 'refused', data)
+    if (!isWitnessed(identity.pinned, witnessed)) return await this.#unproven(node, data)
     if (witnessed.generation <= header.generation || reason === 'rollback_suspected') return
     this.#coordinator.setWitness('ahead', witnessed.generation)
     await this.#audit(node, 'coordinator.rollback_suspected', 'failed', data)
+  }
+
+  /** Once an hour: whoever comes again and again must not fill the log. */
+  async #unproven(node: string, data: Record<string, unknown>): Promise<void> {
+    const now = this.#clock.now()
+    if (now - (this.#claims.get(node) ?? Number.NEGATIVE_INFINITY) < 3_600_000) return
+    this.#claims.set(node, now)
+    await this.#audit(node, 'node.witness_unproven', 'refused', data)
   }
 
   async #audit(

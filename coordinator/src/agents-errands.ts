@@ -258,14 +258,16 @@ interface Refusal {
 
 async function refuse(work: Work, clock: Clock, refusal: Refusal): Promise<void> {
   const { ward, epoch, guardian, code, text } = refusal
-  await work
+  const { numUpdatedRows } = await work
     .updateTable('ward_keys')
     .set({ state: 'refused', code })
     .where('ward', '=', ward)
     .where('epoch', '=', epoch)
     .where('guardian', '=', guardian)
     .where('state', '=', 'asked')
-    .execute()
+    .executeTakeFirst()
+  // Said once: a node that says it again and again must not fill the log.
+  if (numUpdatedRows === 0n) return
   await record(work, clock, {
     actor: `node:${guardian}`,
     action: 'reshare.key_refused',
@@ -290,12 +292,14 @@ async function refuseOrder(
   { code, text }: { code: string; text: string },
 ): Promise<void> {
   const message = text.slice(0, 500)
-  await work
+  const { numUpdatedRows } = await work
     .updateTable('reshares')
     .set({ code, message })
     .where('id', '=', id)
     .where('state', '=', 'ordered')
-    .execute()
+    .where('code', 'is', null)
+    .executeTakeFirst()
+  if (numUpdatedRows === 0n) return // as above
   await record(work, clock, {
     actor: `node:${ward}`,
     action: 'reshare.order_refused',

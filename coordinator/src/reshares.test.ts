@@ -135,6 +135,30 @@ test('the wards of a guardian that is silent for long move to others, and it is 
   }, 'nothing is left to be done')
 })
 
+test('who refuses again and again is written down once', async () => {
+  await using here = await fleetWorld()
+  const members = await guardedFleet(here, 'one', 'two', 'three', 'four')
+  const [liar] = members
+  const ward = members.find(({ set }) => set?.guardians.includes(liar?.id ?? ''))
+  assert.ok(liar?.session && ward?.set)
+  const { id, epoch } = ward.set
+  const junk = {
+    kind: 'ward-key',
+    ward: ward.id,
+    epoch,
+    key: { kty: 'junk' },
+    signature: '',
+  } as const
+  const refusal = { kind: 'result', command: id, ok: false, code: 'agent.internal' } as const
+  for (let count = 0; count < 5; count += 1) {
+    await liar.session.deliver(junk)
+    await ward.session?.deliver(refusal)
+  }
+  const rows = await here.store.read.selectFrom('audit').select('action').execute()
+  const told = rows.filter(({ action }) => /^reshare\.(key|order)_refused$/.test(action))
+  assert.deepEqual(told, [])
+})
+
 test('whoever is frozen or removed does not stay a guardian', async () => {
   await using here = await fleetWorld()
   const members = await guardedFleet(here, 'one', 'two', 'three', 'four', 'five')
