@@ -1,4 +1,5 @@
 import { createPublicKey } from 'node:crypto'
+import { isObject } from '@holdfast/base'
 import type { Enrolment } from '@holdfast/protocol/frames'
 import { type Policy, parsePolicy, threshold } from '@holdfast/seal'
 import { agentFault } from './faults.ts'
@@ -14,6 +15,14 @@ export function wayLabel(set: GuardianSet | undefined): string {
 /** True for keyslots that this agent has made and may replace. */
 export function isOwnLabel(label: string | undefined): boolean {
   return label === 'temporary' || /^epoch \d+$/.test(label ?? '')
+}
+
+/** True unless a way in was made for another identity, such as that which panic 2 has destroyed. */
+export function isForWard(policy: unknown, ward: string): boolean {
+  if (Array.isArray(policy)) return policy.every((part) => isForWard(part, ward))
+  if (!isObject(policy)) return true
+  if (typeof policy.ward === 'string' && policy.ward !== ward) return false
+  return Object.values(policy).every((part) => isForWard(part, ward))
 }
 
 /**

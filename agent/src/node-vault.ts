@@ -27,7 +27,7 @@ import {
 } from '@holdfast/vault'
 import type { LifeEvent } from './life.ts'
 import type { GuardianSet } from './life-state.ts'
-import { automaticPolicy, isOwnLabel, recoveryPolicy, wayLabel } from './node-policy.ts'
+import { automaticPolicy, isForWard, isOwnLabel, recoveryPolicy, wayLabel } from './node-policy.ts'
 import {
   awaitingHeaders,
   describeEnd,
@@ -212,9 +212,14 @@ export class NodeVault {
     return keyslot
   }
 
-  async #slotOf(label: string): Promise<number | undefined> {
+  /** A restored header may carry the ways of an identity that has gone, under the same labels. */
+  async #slotOf(wanted: string): Promise<number | undefined> {
+    const { node } = this.#options
     const { slots } = await this.list()
-    return slots.find((slot) => slot.label === label && slot.purpose === 'automatic')?.keyslot
+    return slots.find(
+      ({ label, purpose, policy }) =>
+        label === wanted && purpose === 'automatic' && isForWard(policy?.config, node),
+    )?.keyslot
   }
 
   /** Opens by one keyslot alone, with `reopen` after closing the vault. */

@@ -121,6 +121,10 @@ test('panic 1 keeps a node shut over a restart, until an operator opens it; a re
 test('panic 2 destroys keys and identity; the holders bring the data back to a new identity', async () => {
   await using lab = await agentLab()
   const agent = await enrolled(lab)
+  // It has a way of the same epoch as the one that it will be given after its return.
+  const earlier = [await lab.fleet.guardian(), await lab.fleet.guardian()]
+  assert.equal((await lab.resultOf(await lab.reshare(earlier, 1))).ok, true)
+  await lab.until('it rests', () => (agent.state.task === undefined ? true : undefined))
   const before = await volumeKey(lab.device)
   const uuid = await readUuid({ device: lab.device })
   const signed = await ended(lab, agent, await lab.command('panic', { level: 2 }))
