@@ -284,7 +284,10 @@ function notMet(
   }
   const reasons = failures.map(({ name, fault }) => `${name}: ${fault.message}`).join('; ')
   const need = `${form.threshold} of ${form.children.length} are needed`
-  return sealFault('seal.threshold_not_met', `${need}, ${opened} opened: ${reasons}`, {
+  // People are not waited for once too many are missing: what they would have brought is not known.
+  const all = opened + failures.length === form.children.length
+  const count = all ? `${opened} opened` : 'too many did not open'
+  return sealFault('seal.threshold_not_met', `${need}, ${count}: ${reasons}`, {
     hint: failures[0]?.fault.hint ?? 'run the same command again when more of them answer',
     details: {
       threshold: form.threshold,

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { once } from 'node:events'
 import { describe, test } from 'node:test'
 import { isFault, run, Secret } from '@holdfast/base'
 import { inspect } from './inspect.ts'
 import { labPins, openText, sealText } from './lab.ts'
 import { open } from './open.ts'
-import type { HolderAnswer, HolderRequest } from './person.ts'
+import type { HolderAnswer, HolderRequest, Holders } from './person.ts'
 import { createPins } from './pins.ts'
 import { type Policy, parsePolicy, threshold } from './policy.ts'
 import { rehearse } from './rehearse.ts'
@@ -26,7 +27,7 @@ const pem = (key: KeyObject) => key.export({ type: 'spki', format: 'pem' }).toSt
 const person = (name: string, key: unknown): Policy => parsePolicy('person', { name, key })
 
 /** Pins with one holder, who answers the same whatever is asked. */
-function answering(answer: (request: HolderRequest) => Promise<HolderAnswer | undefined>) {
+function answering(answer: Holders['answer']) {
   return createPins({ holders: { answer } })
 }
 
@@ -157,6 +158,14 @@ describe('a holder', () => {
     await assert.rejects(open(alone, sealed), {
       code: 'seal.threshold_not_met',
       message: /person:RSA-3072: holder RSA-3072 has not answered/,
+    })
+    const slow = answering(async ({ name }, signal) => {
+      if (name === 'P-256') await once(signal, 'abort')
+      return undefined
+    })
+    // What a holder brings who is not waited for any more is not called nothing.
+    await assert.rejects(open(slow, sealed), {
+      message: /^2 of 3 are needed, too many did not open: person:RSA-3072: /,
     })
   })
 })
