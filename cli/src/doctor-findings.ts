@@ -85,7 +85,7 @@ export function isBroken(findings: readonly Finding[]): boolean {
 export type Attempt<T> = { ok: true; value: T } | { ok: false; code: string; message: string }
 
 /** Some names, not all of them when they are many. */
-export function names(all: readonly string[], most = 5): string {
-  const shown = all.slice(0, most).join(', ')
+export function names(all: readonly string[], most = 5, between = ', '): string {
+  const shown = all.slice(0, most).join(between)
   return all.length > most ? `${shown} and ${all.length - most} more` : shown
 }

@@ -50,7 +50,7 @@ function judgeSessions({ nodes }: FleetSeen): Judged {
   return failed(`none with ${names(away.map(({ name }) => name))}`, ...doctors(away))
 }
 
-/** One layer of every node that is there; the worst decides, and the others are counted. */
+/** One layer of every node that is there; the worst decides, and nodes of one finding stand together. */
 function everyNode({ nodes, genesisPeers, now }: FleetSeen, layer: string): Judged | undefined {
   const rule = nodeRules.find((each) => each.layer === layer)
   const peers = genesisPeers === undefined ? {} : { genesisPeers }
@@ -62,10 +62,15 @@ function everyNode({ nodes, genesisPeers, now }: FleetSeen, layer: string): Judg
   const bad = judged.filter(({ state }) => state === 'failed')
   const doubtful = judged.filter(({ state }) => state === 'warning')
   const worst = bad.length > 0 ? bad : doubtful
-  const [first] = worst
-  if (first === undefined) return ok('all well')
-  const who = names(worst.map(({ node }) => node.name))
-  const text = `${who}: ${first.text}`
+  if (worst.length === 0) return ok('all well')
+  const text = names(
+    [...new Set(worst.map((one) => one.text))].map((said) => {
+      const who = worst.filter((one) => one.text === said).map(({ node }) => node.name)
+      return `${names(who)}: ${said}`
+    }),
+    3,
+    '; ',
+  )
   const next = doctors(worst.map(({ node }) => node))
   return bad.length > 0 ? failed(text, ...next) : warning(text, ...next)
 }

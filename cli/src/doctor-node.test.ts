@@ -107,6 +107,15 @@ const nodeCases: readonly NodeCase[] = [
     layer: 'guardians',
     text: /would not come back/,
   },
+  {
+    what: 'its way in failed because guardians are away: they are the cause',
+    seen: { rehearsal: { ok: true, value: { ways: [{ keyslot: 1, state: 'failed' }] } } },
+    nodes: [node('a1'), gone('b2'), gone('c3')],
+    layer: 'guardians',
+    text: /1 too few; not there or unhealthy: b2, c3/,
+    next: /doctor node b2/,
+    warns: ['ways in'],
+  },
   { what: 'at its margin', nodes: [node('a1'), node('b2'), gone('c3')], warns: ['margin'] },
   {
     what: 'a guardian has lost its share',
@@ -384,6 +393,18 @@ test('fleet: every layer is looked at, and names the nodes it is about', async (
   assert.match(of('services')?.text ?? '', /web: not running: web/)
   assert.match(of('blackout')?.text ?? '', /people must open web, b2, c3/)
   await requireCommands(findings)
+  const apart = examine(fleetRules, {
+    nodes: [
+      node('web', { report: report({ services: { web: 'failed' } }) }),
+      node('shop', { report: report({ services: { cart: 'failed' } }) }),
+      ...guardians,
+    ],
+    now,
+  })
+  assert.match(
+    apart.find(({ layer }) => layer === 'services')?.text ?? '',
+    /^web: not running: web; shop: not running: cart$/,
+  )
   const frozen = examine(fleetRules, { nodes: [node('web', { frozen: true }), ...guardians], now })
   assert.match(frozen.at(-1)?.text ?? '', /people must open web$/)
   const empty = examine(fleetRules, { nodes: [], now })

@@ -149,7 +149,9 @@ function judgeWays(seen: NodeSeen): Judged | undefined {
   const slots = broken.map(({ keyslot }) => String(keyslot))
   // A locked node's own way has failed, of course: why, is said by the layers of its guardians.
   if (slots.length > 0 && !isLocked(seen)) {
-    return failed(`the way in keyslot ${slots.join(', ')} failed its last proof`, rehearse)
+    const text = `the way in keyslot ${slots.join(', ')} failed its last proof`
+    if (!hasTooFew(seen)) return failed(text, rehearse)
+    return warning(`${text}: why, is said by the layer of its guardians`)
   }
   const foreign = report.ways.filter(({ purpose }) => purpose === 'foreign')
   if (foreign.length > 0) {
@@ -159,6 +161,11 @@ function judgeWays(seen: NodeSeen): Judged | undefined {
   const recovery = report.ways.filter(({ purpose }) => purpose === 'recovery')
   if (recovery.length === 0) return warning('there is no way back through the holders')
   return ok(`${automatic.length} automatic, ${recovery.length} through the holders`)
+}
+
+/** So few of its guardians are there that it could not open now. */
+function hasTooFew({ node, nodes }: NodeSeen): boolean {
+  return (guardedOf(node, nodes)?.margin ?? 0) < 0
 }
 
 function judgeGuardians(seen: NodeSeen): Judged {
@@ -221,8 +228,12 @@ function judgeMargin({ node, nodes }: NodeSeen): Judged {
   if (guarded === undefined) return ok('no guardians, no margin')
   const text = `${signed(guarded.margin)} beyond the threshold of ${guarded.threshold}`
   if (guarded.margin > 0) return ok(text)
+  const then =
+    guarded.margin === 0
+      ? 'the next guardian that goes away strands it'
+      : 'it cannot open before one comes back'
   return warning(
-    `${text}: the next guardian that goes away strands it; away now: ${names(guarded.missing)}`,
+    `${text}: ${then}; away now: ${names(guarded.missing)}`,
     ...guarded.missing.slice(0, 3).map((name) => `holdfast doctor node ${name}`),
   )
 }
