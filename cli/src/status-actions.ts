@@ -77,7 +77,7 @@ export async function statusText(
     ],
     ['nodes', nodes === undefined ? countOf(status) : summaryOf(nodes, paint)],
     ...alarms.map((alarm) => [paint('bad', 'alarm'), alarm] as const),
-    ['next', state === 'running' ? undefined : hint],
+    ['next', state === 'running' ? nextOf(nodes) : hint],
   ])
   if (nodes === undefined || nodes.length === 0) return head
   return `${head}\n${await nodeTable(nodes, paint, now)}`
@@ -88,10 +88,21 @@ function countOf({ nodes }: Status): string | undefined {
   return `${nodes.connected} of ${nodes.total} connected, ${nodes.locked} locked`
 }
 
+/** Where to look when a node is not as it should be. */
+function nextOf(nodes: readonly Node[] = []): string | undefined {
+  const well = nodes.every((node) => {
+    const over = node.phase === 'left' || node.phase === 'wiped'
+    const fine = node.connected && node.phase === 'open' && !node.frozen
+    return over || (fine && (guardedOf(node, nodes)?.margin ?? 0) >= 0)
+  })
+  return well ? undefined : 'holdfast doctor'
+}
+
 /** `5 of 6 open; not connected: node-3; could not open now: node-2` */
 function summaryOf(nodes: readonly Node[], paint: Paint): string {
   const here = nodes.filter(({ phase }) => phase !== 'left' && phase !== 'wiped')
-  const open = here.filter(({ phase }) => phase === 'open')
+  // Of one that is not connected nobody knows whether it is still open.
+  const open = here.filter(({ phase, connected }) => phase === 'open' && connected)
   const list = (title: string, found: readonly Node[]) =>
     found.length === 0
       ? []
