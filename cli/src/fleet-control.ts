@@ -17,6 +17,8 @@ export interface FleetReport {
   rehearsal: FleetRehearsal | undefined
   /** The coordinator and the nodes; undefined in a fleet without nodes. */
   control: ControlPlaneState | undefined
+  /** What came of the order, for a person; undefined when nothing was ordered. */
+  did?: string
 }
 
 /** What is told when somebody has asked for something. */
@@ -56,26 +58,37 @@ export async function serveControl(deps: ControlDeps): Promise<AsyncDisposable> 
 async function obey(deps: ControlDeps, url: string): Promise<FleetReport> {
   const [, order = '', name = ''] = url.split('/')
   const { fleet, lastRehearsal, onChange } = deps
-  if (order !== 'status') {
-    await carryOut(fleet, order, decodeURIComponent(name))
-    await onChange()
-  }
+  const did = await carryOut(fleet, order, decodeURIComponent(name))
+  if (did !== undefined) await onChange()
   const { local } = fleet
   const [status, control] = await Promise.all([local.status(), fleet.look()])
   const { directory } = local
-  return { directory, pid: process.pid, status, rehearsal: lastRehearsal(), control }
+  const report = { directory, pid: process.pid, status, rehearsal: lastRehearsal(), control }
+  return did === undefined ? report : { ...report, did }
 }
 
-async function carryOut({ local, plane }: WholeFleet, order: string, name: string): Promise<void> {
-  const { servers } = local
+async function carryOut(
+  { local, plane }: WholeFleet,
+  order: string,
+  name: string,
+): Promise<string | undefined> {
   if (order === 'kill-node' || order === 'start-node') {
     const node = memberNamed(plane?.nodes ?? [], name, 'node')
-    return order === 'kill-node' ? await node.cutPower() : await node.start()
+    const ran = node.pid !== undefined
+    if (order === 'kill-node') await node.cutPower()
+    else await node.start()
+    if (order === 'kill-node') return ran ? `${name} is off` : `${name} was off already`
+    return ran ? `${name} had power already` : `${name} has power; its guardians open it`
   }
   const coordinator = plane === undefined ? [] : [plane.coordinator]
-  const member = memberNamed([...servers, ...coordinator], name, 'server')
+  const members = [...local.servers, ...coordinator]
+  if (order !== 'stop' && order !== 'start') return undefined
+  const member = memberNamed(members, name, 'server')
+  const ran = member.pid !== undefined
   if (order === 'stop') await member.stop()
-  else if (order === 'start') await member.start()
+  else await member.start()
+  if (order === 'stop') return ran ? `${name} is stopped` : `${name} was stopped already`
+  return ran ? `${name} ran already` : `${name} runs`
 }
 
 /** @throws Fault cli.fleet_absent naming those that there are */
@@ -86,7 +99,10 @@ function memberNamed<T extends { name: string }>(
 ): T {
   const member = members.find((candidate) => candidate.name === name)
   if (member !== undefined) return member
-  const names = members.map((candidate) => candidate.name).join(', ')
+  const names = members
+    .map((candidate) => candidate.name)
+    .sort()
+    .join(', ')
   throw cliFault('cli.fleet_absent', `there is no ${what} "${name}" in this fleet`, {
     hint: names === '' ? `it has no ${what}s: holdfast up --nodes 6` : `its ${what}s: ${names}`,
   })

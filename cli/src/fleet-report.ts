@@ -6,7 +6,8 @@ import { painter } from './output.ts'
 
 /** What a second terminal is shown of the local fleet. */
 export async function fleetReport(report: FleetReport, context: Context): Promise<Outcome> {
-  return { json: report, text: await fleetText(report, context.clock.now()) }
+  const text = await fleetText(report, context.clock.now())
+  return { json: report, text: report.did === undefined ? text : `${report.did}\n\n${text}` }
 }
 
 /** Nodes and coordinator first, then the key servers' ways in to the volume, then one line of facts. */

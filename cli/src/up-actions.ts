@@ -40,7 +40,8 @@ export async function upAction(input: Input, context: Context): Promise<Outcome 
     return { json: report, text, ...(ready ? {} : { kind: 'unavailable' as const }) }
   }
   const { json, streams, settings } = context
-  const shown = json ? JSON.stringify(report) : upHints(fleet, settings, input.has('directory'))
+  const hints = () => upHints(fleet, settings, input.has('directory'), seconds)
+  const shown = json ? JSON.stringify(report) : hints()
   await streams.out(`${shown}\n`)
   await watchFleet(fleet, seen, interval, context)
   return undefined
