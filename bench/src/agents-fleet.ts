@@ -188,6 +188,10 @@ async function writeRecords(
           .insertInto('nodes')
           .values(nodeRow(agent, index, shape))
           .execute()
+        await work
+          .insertInto('reshares')
+          .values(provenSet(agent, start + offset))
+          .execute()
         const lease = { address: tunnelAddress(index), node, until: Number.MAX_SAFE_INTEGER }
         await work.insertInto('leases').values(lease).execute()
         const body = canonicalJson({ cluster, node, peers: peers[index] ?? [] })
@@ -216,6 +220,16 @@ function nodeRow(agent: FleetAgent, index: number, { domains }: FleetShape) {
     ports: canonicalJson({ peer: 9998, wireguard: 51820 }),
     report: canonicalJson(report),
     witnessed: 1,
+  }
+}
+
+/** The re-share that gave the node its guardians: a set of unknown age would be made anew at once. */
+function provenSet({ node, report }: FleetAgent, index: number) {
+  const { epoch, threshold, guardians } = report
+  const now = systemClock.now()
+  return {
+    ...{ id: `seeded-${index}`, ward: node, cause: 'first', state: 'done', epoch, threshold },
+    ...{ guardians: canonicalJson(guardians), created: now, since: now, blamed: '[]' },
   }
 }
 
