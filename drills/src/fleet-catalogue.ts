@@ -3,6 +3,9 @@ import { clockAt1970 } from './fleet-clock.ts'
 import { nodeLeaves, resetWhileLocked } from './fleet-departure.ts'
 import { tokenRaced } from './fleet-enrolment.ts'
 import { genesisToPeers } from './fleet-genesis.ts'
+import { guardiansLie } from './fleet-liars.ts'
+import { guardianRolledBack } from './fleet-old-guardian.ts'
+import { nodePanic } from './fleet-panic.ts'
 import { fleetColdStart, nodeReboots } from './fleet-reboot.ts'
 import { oldBackupRestored } from './fleet-rollback.ts'
 import { diskCloned, stolenNodeFrozen } from './fleet-stolen.ts'
@@ -19,4 +22,7 @@ export const fleetDrills: readonly Drill[] = [
   nodeLeaves,
   resetWhileLocked,
   oldBackupRestored,
+  guardiansLie,
+  guardianRolledBack,
+  nodePanic,
 ]

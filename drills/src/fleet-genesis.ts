@@ -1,13 +1,9 @@
-import { createPublicKey } from 'node:crypto'
-import { encryptJwe } from '@holdfast/crypto'
-import { parseCommandData } from '@holdfast/protocol/commands'
-import { createPins, open } from '@holdfast/seal'
 import type { ControlPlane } from './control-plane.ts'
 import type { Drill, Stage } from './drill.ts'
+import { openedBy, pushOf } from './fleet-holders.ts'
 import type { FleetNode } from './fleet-node.ts'
 import { command, isOpen, setPlane } from './fleet-scene.ts'
 import { isGuarded } from './fleet-whole.ts'
-import { holdersPresent, type LocalHolder } from './holders.ts'
 
 /** From the first node, whom only the holders can bring back, to a fleet that opens itself. */
 export const genesisToPeers: Drill = {
@@ -91,17 +87,10 @@ async function waitsForHolders(
 /** One holder is refused, two open it: the passphrase is pushed, sealed for the node alone. */
 async function holdersOpen(stage: Stage, plane: ControlPlane, node: FleetNode): Promise<void> {
   const { timeline, signal } = stage
-  const asked = await command(plane, node, { command: 'status' }, signal)
-  const { exchange, recovery } = parseCommandData('status', asked.result)
-  const sealed = recovery[0]?.sealed ?? ''
-  const opened = (holders: readonly LocalHolder[]) =>
-    open(createPins({ holders: holdersPresent(holders) }), sealed, { signal })
   await timeline.refuses('one holder does not open it', ['seal.threshold_not_met'], () =>
-    opened(plane.holders.slice(0, 1)),
+    openedBy(stage, plane, node, 1),
   )
-  using passphrase = await opened(plane.holders.slice(0, 2))
-  const pushed = await encryptJwe({ alg: 'ECDH-ES' }, createPublicKey(exchange), passphrase)
-  const given = { command: 'unlock', arguments: { sealed: pushed } } as const
+  const given = await pushOf(stage, plane, node)
   const { state, code = '' } = await command(plane, node, given, signal)
   timeline.proves('two holders open it', state === 'done', { state, code })
   await isOpen(stage, 'and the coordinator hears of it', plane, node)

@@ -13,6 +13,8 @@ export interface FleetSize {
   /** Default 4: each node has the three others as guardians, any two of whom open it. */
   nodes?: number
   guardians?: ManifestInput['guardians']
+  /** What else the manifest says. */
+  manifest?: Partial<ManifestInput>
   /** Runs the agent of this node, other than `stage.agent`. */
   commandOf?: (name: string) => Command | undefined
 }
@@ -32,11 +34,15 @@ export async function setPlane(
 /** A fleet whose nodes guard each other; the first one's temporary way is gone. */
 export async function setGuardedFleet(
   stage: Stage,
-  { nodes: count = 4, guardians, commandOf }: FleetSize = {},
+  { nodes: count = 4, guardians, manifest, commandOf }: FleetSize = {},
 ): Promise<{ plane: ControlPlane; nodes: readonly FleetNode[] }> {
   const { timeline, signal } = stage
   const rules = { count: 3, threshold: 2, margin: 1, ...guardians }
-  const plane = await setPlane(stage, { guardians: rules, genesis: { peers: count - 1 } })
+  const plane = await setPlane(stage, {
+    ...manifest,
+    guardians: rules,
+    genesis: { peers: count - 1 },
+  })
   const nodes = await Promise.all(
     Array.from({ length: count }, async (_, index) => {
       const name = `node-${index + 1}`
