@@ -43,6 +43,12 @@ const nodeCases: readonly NodeCase[] = [
     next: /doctor node --at 192\.0\.2\.1 --pin/,
   },
   {
+    what: 'it has no session, and another port than most',
+    node: { connected: false, peerPort: 31_877 },
+    layer: 'session',
+    next: /doctor node --at 192\.0\.2\.1:31877 --pin/,
+  },
+  {
     what: 'it is connected and silent',
     seen: { report: no('cli.command_pending') },
     layer: 'session',

@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net'
 import type { CommandData } from '@holdfast/protocol'
 import type { NodeReport } from '@holdfast/protocol/frames'
 import {
@@ -17,6 +18,8 @@ import { type Guarded, guardedOf, guardianPicture, reshareText, signed } from '.
 // The layers of a node as its coordinator sees it: session, phase, ways in, guardians, margin, services.
 // Pure. The troubleshooting that people know from other systems is in here: a node that stays in
 // enrolment, one whose guardians are not enough, one that came back older, services that do not start.
+
+const usualPeerPort = 9998
 
 export interface NodeSeen {
   node: Node
@@ -59,7 +62,7 @@ function reportOf({ report, node }: NodeSeen): NodeReport | undefined {
 function judgeSession({ node, now, report }: NodeSeen): Judged {
   const { name, connected, heardAt, address, node: id, phase } = node
   if (phase === 'left' || phase === 'wiped') return ok(`${name} has ended its life here`)
-  const direct = `holdfast doctor node --at ${address} --pin ${id}`
+  const direct = `holdfast doctor node --at ${placeOf(address, node.peerPort)} --pin ${id}`
   if (!connected) {
     const heard = heardAt === undefined ? 'never heard' : `last heard ${age(heardAt, now)} ago`
     return failed(
@@ -72,6 +75,12 @@ function judgeSession({ node, now, report }: NodeSeen): Judged {
     return failed(`it is connected and does not answer (${report.code}): ${report.message}`, direct)
   }
   return ok(report === undefined ? 'connected' : 'connected, and answers')
+}
+
+/** `HOST:PORT` of its peer endpoint; without the port when that is unknown or the usual one. */
+function placeOf(address: string, port = usualPeerPort): string {
+  if (port === usualPeerPort) return address
+  return `${isIPv6(address) ? `[${address}]` : address}:${port}`
 }
 
 function judgePhase(seen: NodeSeen): Judged {

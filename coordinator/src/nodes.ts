@@ -100,6 +100,7 @@ function shownNode(row: NodeRow, wards: string[], liveness: Liveness): Node {
     node: row.node,
     name: row.name,
     address: row.address,
+    peerPort: portsOf(row).peer,
     phase: phaseOf(row.phase),
     connected: isConnected(row, liveness),
     epoch: row.epoch,

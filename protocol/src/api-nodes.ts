@@ -26,6 +26,8 @@ export const nodeSchema = z
     node: nodeIdSchema,
     name: nameSchema,
     address: z.string(),
+    /** Where its peer endpoint listens at that address. */
+    peerPort: z.number().int().optional(),
     phase: z.enum(nodePhases),
     connected: z.boolean(),
     heardAt: momentSchema.optional(),
