@@ -40,7 +40,12 @@ async function ceremonyOf(client: ApiClient, input: Input): Promise<string> {
   if (given !== undefined) return given
   const { ceremony, state, hint } = await client.call(statusRoutes.status)
   if (ceremony !== undefined) return ceremony.id
-  throw cliFault('cli.usage', `no ceremony is open, the coordinator is in ${state}`, { hint })
+  throw cliFault('cli.usage', `no ceremony is open: nobody has to answer (it is in ${state})`, {
+    hint:
+      state === 'running'
+        ? 'nothing needs the holders now; to show that a key still works: holdfast holder prove NAME --key FILE'
+        : hint,
+  })
 }
 
 /** `holdfast holder answer` */

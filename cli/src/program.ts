@@ -166,8 +166,14 @@ function afterCommander(error: CommanderError, printed: string, command: Command
     throw cliFault('cli.usage', `${names.join(' ')} needs a command: ${known}`, { hint: help })
   }
   const [message = '', ...more] = error.message.replace(/^error: /, '').split('\n')
-  const suggestion = more.join(' ').trim()
-  throw cliFault('cli.usage', message, {
-    hint: suggestion === '' ? help : `${suggestion} ${help}`,
-  })
+  const suggestion = /Did you mean (.*)\?/s.exec(more.join(' '))?.[1]
+  throw cliFault('cli.usage', message, { hint: hintOf(command, suggestion, help) })
+}
+
+/** What was probably meant; else what this command knows, when it has commands of its own. */
+function hintOf(command: Command, suggestion: string | undefined, help: string): string {
+  if (suggestion !== undefined) return `did you mean ${suggestion}? all there is: ${help}`
+  const known = command.commands.map((child) => child.name())
+  if (command.parent === null || known.length === 0) return help
+  return `its commands: ${known.join(', ')}; ${help}`
 }
