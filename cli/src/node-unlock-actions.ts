@@ -1,10 +1,11 @@
 import { createPublicKey } from 'node:crypto'
-import type { Secret } from '@holdfast/base'
+import { isFault, type Secret } from '@holdfast/base'
 import { encryptJwe } from '@holdfast/crypto'
 import type { RecoveryWay } from '@holdfast/protocol'
 import type { Context, Outcome } from './command.ts'
 import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'
+import { toldFault } from './node-failure.ts'
 import { LockedNode } from './node-locked.ts'
 import { limitsOf, order } from './node-order.ts'
 import { nodeFrom } from './node-place.ts'
@@ -38,7 +39,7 @@ export async function unlockAction(input: Input, context: Context): Promise<Outc
     const locked = { name, open: phase === 'open', genesis: undefined, exchange, recovery, push }
     return await unlock(locked, input, context)
   }
-  using found = await nodeFrom(input, context)
+  using found = await nodeFrom(input, context).catch((error) => withoutCoordinator(error))
   const { client, node } = found
   const asked = await order(client, node, { kind: 'status' }, limitsOf(input), context)
   if (!asked.ended) throw cliFault('cli.usage', 'unlocking cannot go on unwatched')
@@ -68,6 +69,17 @@ async function unlock(node: Locked, input: Input, context: Context): Promise<Out
   using passphrase = await passphraseFor(node, input, context)
   await node.push(await encryptJwe({ alg: 'ECDH-ES' }, createPublicKey(exchange), passphrase))
   return { json: { name, phase: 'open', changed: true }, text: `${name} is open` }
+}
+
+/** A coordinator that is away or sealed keeps nobody from opening a node. */
+function withoutCoordinator(error: unknown): never {
+  if (!isFault(error)) throw error
+  const { code, kind } = error
+  if (code !== 'coordinator.not_in_this_state' && kind !== 'unavailable') throw error
+  throw toldFault(code, error.message, {
+    cause: error,
+    hint: 'go straight to the node: holdfast node unlock --at HOST:9998 --pin ID --key FILE --key FILE; or find out what is wrong: holdfast doctor',
+  })
 }
 
 function requireGenesis({ name, genesis }: Locked): void {

@@ -50,10 +50,11 @@ export function requireState(
     const { text, hint } = reasonTexts.storage_unreachable
     throw coordinatorFault('coordinator.storage_unreachable', text, { hint })
   }
+  const { text, hint } = reasonTexts[reason]
   throw coordinatorFault(
     'coordinator.not_in_this_state',
-    `this is possible in ${states.join(' or ')}, and the coordinator is in ${state} (${reason})`,
-    { hint: 'holdfast coordinator status' },
+    `this needs a coordinator in ${states.join(' or ')}; it is in ${state} (${reason}): ${text}`,
+    { hint: state === 'running' ? 'holdfast coordinator status' : hint },
   )
 }
 
@@ -89,4 +90,10 @@ export const reasonTexts: Readonly<Record<ReasonCode, { text: string; hint: stri
     text: 'the store cannot be reached',
     hint: 'check the database and its address, then wait: it is tried again by itself',
   },
+}
+
+/** Where somebody has sealed it: no automatic way was tried since. */
+export const sealedTexts: { text: string; hint: string } = {
+  text: 'sealed by command: its holders open it, or a restart of this instance',
+  hint: 'holdfast coordinator recover, with enough holders; or restart it',
 }

@@ -10,7 +10,7 @@ import { dismiss } from './dismissal.ts'
 import { coordinatorFault } from './faults.ts'
 import { holderMargin, holderStates } from './holders.ts'
 import { admitInstance } from './join.ts'
-import { reasonTexts } from './life.ts'
+import { reasonTexts, sealedTexts } from './life.ts'
 import { mount, type ServerDeps } from './mount.ts'
 import { NodeCounter } from './node-counts.ts'
 import { isUnreachable } from './store.ts'
@@ -68,12 +68,12 @@ async function makeRoom(
 async function statusOf(deps: ServerDeps, ceremonies: CeremonyDeps, nodes: NodeCounter) {
   const { coordinator, instance = 'coordinator' } = deps
   const people = await peopleOf(deps, ceremonies, nodes)
-  const { state, reason, header, identity } = coordinator
+  const { state, reason, header, identity, sealedAt } = coordinator
   const { cluster, name, generation } = header ?? {}
   return {
     state,
     reason,
-    ...reasonTexts[reason],
+    ...(reason === 'key_missing' && sealedAt !== undefined ? sealedTexts : reasonTexts[reason]),
     instance,
     identity: identity.digest,
     ...people,
