@@ -90,6 +90,7 @@ export async function rotateAction(input: Input): Promise<Outcome> {
     text: [
       ...lines,
       'the old keys are hidden and still answer; move the bindings, then retire',
+      'a policy or manifest that names an old signing key ("thp") makes no new bindings: put the new one there',
     ].join('\n'),
   }
 }

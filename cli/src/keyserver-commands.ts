@@ -102,7 +102,7 @@ const rotateCommand: CommandSpec = {
   name: 'rotate',
   summary: 'make new keys and hide the old ones, which go on answering',
   about: [
-    'New keys are durable before the first old one is hidden. The new advertisement is signed by the old signing key too, so clients that pin the old one accept it. Then move the bindings (holdfast vault regen) and retire the old keys.',
+    'New keys are durable before the first old one is hidden. The new advertisement is signed by the old signing key too, so clients that have a binding to the old one accept it. A thumbprint (thp) that stands in a policy or in the manifest has to be exchanged before new bindings are made: nodes that enrol, too. Then move the bindings (holdfast vault regen) and retire the old keys.',
   ],
   options: [
     ...targetOptions,

@@ -90,7 +90,7 @@ export async function enrolAction(input: Input, context: Context): Promise<Outco
   if (input.flag('no-wait')) {
     return { json: begun, text: `${begun.enrolment}\n${name} has accepted (${begun.node})` }
   }
-  await untilEnrolled(client, begun.enrolment, input, context)
+  await untilEnrolled(client, begun, input, context)
   return {
     json: { ...begun, state: 'enrolled', name },
     text: `${name} is enrolled: its vault was closed and opened again (${begun.node})`,
@@ -157,14 +157,15 @@ const words: Readonly<Record<string, string>> = {
 /** Follows an enrolment to its end. @throws Fault with the enrolment's own code, cli.command_pending */
 async function untilEnrolled(
   client: Client,
-  id: string,
+  { enrolment: id, node }: { enrolment: string; node: string },
   input: Input,
   { clock, signal, json, streams }: Context,
 ): Promise<void> {
   const seconds = input.count('timeout', 1, 86_400) ?? 300
   const until = clock.now() + seconds * 1000
   let told = ''
-  for (;;) {
+  let trouble = ''
+  for (let round = 1; ; round += 1) {
     const { state, code, message } = await client.call(nodeRoutes.enrolment, { params: { id } })
     if (state === 'enrolled') return
     if (state === 'failed') {
@@ -175,16 +176,29 @@ async function untilEnrolled(
     }
     if (state !== told && !json) streams.err(words[state] ?? state)
     told = state
+    const seen = round % 8 === 0 ? await troubleOf(client, node) : trouble
+    if (seen !== '' && seen !== trouble && !json) streams.err(`it tries again: ${seen}`)
+    trouble = seen
     if (clock.now() >= until) {
       throw cliFault(
         'cli.command_pending',
-        `the node is not enrolled after ${seconds} s: ${state}`,
+        `the node is not enrolled after ${seconds} s: ${trouble === '' ? state : trouble}`,
         {
-          hint: 'it goes on by itself; look: holdfast node list',
+          hint: `it goes on by itself; look: holdfast doctor node ${node.slice(0, 12)}`,
           details: { enrolment: id, state },
         },
       )
     }
     await clock.sleep(250, signal)
+  }
+}
+
+/** What keeps the node from going on, in its own words; empty when nothing does. */
+async function troubleOf(client: Client, node: string): Promise<string> {
+  try {
+    const { report } = await client.call(nodeRoutes.get, { params: { node } })
+    return report?.lastErrors[0] ?? ''
+  } catch {
+    return '' // it has no record yet, and the next look at the enrolment says what is wrong
   }
 }
