@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { join } from 'node:path'
-import { ensureDirectory, writeDurable } from '@holdfast/base'
+import { ensureDirectory, removeDurable, writeDurable } from '@holdfast/base'
 import { record } from './audit.ts'
 import { makeBackup } from './backup.ts'
 import { backupTables } from './backup-format.ts'
@@ -9,6 +9,7 @@ import { readMarker } from './claim.ts'
 import type { Coordinator } from './coordinator.ts'
 import { dismissalAction, dismissalData } from './dismissal-record.ts'
 import { coordinatorFault } from './faults.ts'
+import type { Store, Work } from './store.ts'
 import type { Tables } from './tables.ts'
 
 // Giving an old state up: by a quorum of its holders, or by somebody at the machine itself. What is
@@ -47,21 +48,25 @@ export async function openDismissal(
 
 /**
  * Archives the state and empties the store; the caller has checked that this was authorised.
- * Afterwards the coordinator is new and waits to be claimed.
- * @returns the path of the archive
+ * Afterwards the coordinator is new and waits to be claimed. Who comes second, as the answer that met
+ * the ceremony and the duty that resumes it may, finds another state and leaves it alone.
  */
 export async function dismiss(
   coordinator: Coordinator,
   actor: string,
   approvedBy: readonly string[],
-): Promise<string> {
+): Promise<void> {
   const { directory, store, identity, clock, header } = coordinator
+  const given = await digestIn(store.read)
   const cluster = header?.cluster ?? (await readMarker(directory)) ?? ''
   const { bundle, digest } = await makeBackup(coordinator)
-  const path = join(directory, 'archive', `${cluster}-${clock.now()}.backup`)
+  // Two that come at once must not share a file, for the second one removes its own.
+  const own = `${cluster}-${clock.now()}-${randomBytes(4).toString('hex')}.backup`
+  const path = join(directory, 'archive', own)
   await ensureDirectory(join(directory, 'archive'))
   await writeDurable(path, bundle)
-  await store.write(async (work) => {
+  const first = await store.write(async (work) => {
+    if ((await digestIn(work)) !== given) return false
     for (const table of [...backupTables, ...passing])
       if (table !== 'audit') await work.deleteFrom(table).execute()
     await record(work, clock, {
@@ -71,7 +76,13 @@ export async function dismiss(
       outcome: 'done',
       data: { ...dismissalData(cluster, digest, identity.key), approvedBy },
     })
+    return true
   })
+  if (!first) await removeDurable(path)
   await coordinator.refresh()
-  return path
+}
+
+/** Which state the store holds; undefined when it holds none. */
+async function digestIn(database: Work | Store['read']): Promise<string | undefined> {
+  return (await database.selectFrom('header').select('digest').executeTakeFirst())?.digest
 }

@@ -178,6 +178,15 @@ test('the holders give an old state up: archived, in the audit log, new only the
   assert.equal((await verifyAudit(coordinator.store.read)).intact, true)
 })
 
+test('a dismissal that is carried out twice at once happens once', async () => {
+  await using here = await place()
+  await using coordinator = await claimed(here.options)
+  await Promise.all([dismiss(coordinator, 'holders', []), dismiss(coordinator, 'holders', [])])
+  assert.equal(coordinator.reason, 'claim_needed')
+  assert.equal((await audited(coordinator, 'coordinator.dismissed')).length, 1)
+  assert.equal((await readdir(join(here.directory, 'archive'))).length, 1)
+})
+
 test('an interrupted dismissal ends at the next start, and an emptied store alone is no dismissal', async () => {
   await using here = await place()
   const first = await claimed(here.options)
