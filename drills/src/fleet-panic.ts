@@ -1,4 +1,4 @@
-import { createPublicKey } from 'node:crypto'
+import { createHash, createPublicKey } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isObject, type JsonObject, parseJsonObject, run } from '@holdfast/base'
@@ -41,9 +41,10 @@ export const nodePanic: Drill = {
     const second = await secondPerson(stage, plane)
     const scene = { stage, plane, node, guardians: [one, two, three], second }
     await shut(scene)
-    const key = await volumeKey(node)
+    await command(plane, node, { command: 'first-boot' }, stage.signal)
+    const before = { key: await volumeKey(node), own: await signingKey(node) }
     const backup = await destroyed(scene)
-    await broughtBack(scene, backup, key)
+    await broughtBack(scene, backup, before)
     await gone(scene, backup)
   },
 }
@@ -224,7 +225,7 @@ async function isNobodysWard(
 async function broughtBack(
   { stage, plane, node }: Scene,
   backup: HeaderBackup,
-  key: string,
+  { key, own }: { key: string; own: string },
 ): Promise<void> {
   const { timeline, signal } = stage
   await node.stop()
@@ -238,7 +239,6 @@ async function broughtBack(
     { because: restored.because },
   )
   await node.start()
-  const before = node.node
   const invite = await plane.invite(1)
   await Promise.all([plane.enrol(node, { invite, signal }), adopt(stage, plane, node)])
   const view = await plane.until(
@@ -253,8 +253,8 @@ async function broughtBack(
     epoch: view.epoch,
     ways: view.report?.ways.map(({ purpose, label }) => `${purpose} ${label}`) ?? [],
   })
-  timeline.proves('the data key is the same', (await volumeKey(node)) === key, { before })
-  await firstBoot(stage, plane, node)
+  timeline.proves('the data key is the same', (await volumeKey(node)) === key)
+  await firstBoot(stage, plane, node, own)
 }
 
 async function restore(plane: ControlPlane, node: FleetNode, backup: HeaderBackup, count: number) {
@@ -284,16 +284,27 @@ async function adopt(stage: Stage, plane: ControlPlane, node: FleetNode): Promis
 }
 
 /** What else a node has is made anew, and nothing of it was left over. */
-async function firstBoot({ timeline, signal }: Stage, plane: ControlPlane, node: FleetNode) {
+async function firstBoot(
+  { timeline, signal }: Stage,
+  plane: ControlPlane,
+  node: FleetNode,
+  before: string,
+): Promise<void> {
   const ended = await command(plane, node, { command: 'first-boot' }, signal)
   const { steps } = parseCommandData('first-boot', ended.result)
-  const made = steps.filter(({ outcome }) => outcome !== 'absent').map(({ name }) => name)
-  const right = ['identity', 'signing-keys', 'canaries'].every((name) =>
-    made.some((one) => one === name),
-  )
-  timeline.proves('first boot has made the rest anew', right, {
+  const there = new Set(steps.flatMap(({ name, outcome }) => (outcome === 'absent' ? [] : [name])))
+  const all = (['identity', 'signing-keys', 'canaries'] as const).every((name) => there.has(name))
+  const another = (await signingKey(node)) !== before
+  timeline.proves('first boot has made the rest anew', all && another, {
     steps: steps.map(({ name, outcome, detail = '' }) => `${name} ${outcome} ${detail}`.trim()),
+    anotherSigningKey: another,
   })
+}
+
+/** The digest of the file with the key that signs tokens. */
+async function signingKey({ directory }: FleetNode): Promise<string> {
+  const file = await readFile(join(directory, 'signing-key.json'))
+  return createHash('sha256').update(file).digest('hex')
 }
 
 /** Panic 3: with the keyslots go the backups of the header. */
