@@ -41,7 +41,8 @@ export interface GenerationOptions {
 const candidateRow = 2
 
 /**
- * Prepares the next generation with these holders. Replaces an earlier candidate.
+ * Prepares the next generation with these holders. Replaces an earlier candidate, unless holders are
+ * proving their shares of the very same one.
  * @throws Fault coordinator.way_unproven, coordinator.changed_meanwhile
  */
 export async function prepareGeneration(
@@ -73,6 +74,7 @@ export async function prepareGeneration(
   const ways = await nextWays(deps, next, context, holders, broken)
   await store.write(async (work) => {
     await requireCurrent(work, current.digest)
+    if (await isBeingProven(work, digest)) return
     await work.deleteFrom('ways').where('state', '=', 'prepared').execute()
     await work.deleteFrom('header').where('id', '=', candidateRow).execute()
     await work
@@ -84,6 +86,24 @@ export async function prepareGeneration(
     await writeSecret(work, current.key, header.cluster, 'next-data-key', raw)
   })
   return { header, signed, digest, dropped }
+}
+
+/**
+ * True when holders have been asked to prove their shares of the candidate of this digest. Whoever
+ * prepares the same a second time, as the duty that resumes what a crash left may, must not put
+ * other shares in the place of those.
+ */
+async function isBeingProven(work: Work, digest: string): Promise<boolean> {
+  const asked = await work
+    .selectFrom('ceremonies')
+    .innerJoin('header', 'header.digest', 'ceremonies.digest')
+    .select('ceremonies.id')
+    .where('ceremonies.kind', '=', 'holders')
+    .where('ceremonies.state', 'in', ['open', 'met'])
+    .where('header.digest', '=', digest)
+    .where('header.id', '=', candidateRow)
+    .executeTakeFirst()
+  return asked !== undefined
 }
 
 async function nextWays(

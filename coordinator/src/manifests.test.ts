@@ -7,6 +7,7 @@ import type { Coordinator } from './coordinator.ts'
 import {
   answerAll,
   answerOne,
+  claimed,
   depsOf,
   manifestOf,
   type Person,
@@ -15,7 +16,14 @@ import {
   running,
 } from './coordinator-fixture.ts'
 import { finish } from './finish.ts'
-import { holderMargin, holderStates, proofAge } from './holders.ts'
+import {
+  beginHolderChange,
+  headerHolders,
+  holderMargin,
+  holderStates,
+  preparedWay,
+  proofAge,
+} from './holders.ts'
 import { readManifest } from './manifest-diff.ts'
 import { currentManifest, openApproval, proposeManifest } from './manifests.ts'
 import { resume } from './resume.ts'
@@ -181,4 +189,21 @@ test('the status counts who has proven a key in 90 days, and alarms below the th
     'user:a',
   )
   assert.equal(silent.ceremony, undefined, 'the manifest in force needs nothing')
+})
+
+test('a change of holders that is begun twice keeps the shares that holders were given', async () => {
+  await using here = await place()
+  await using coordinator = await claimed(here.options)
+  const deps = depsOf(coordinator)
+  const manifest = readManifest(manifestOf([alice, bob, carol], 2))
+  assert.ok('keys' in manifest.holders)
+  const wanted = headerHolders(manifest.holders)
+  const first = await beginHolderChange(coordinator, deps, wanted, 'user:owner')
+  const given = await preparedWay(coordinator)
+  const second = await beginHolderChange(coordinator, deps, wanted, 'coordinator')
+  assert.equal(second.id, first.id)
+  assert.equal(await preparedWay(coordinator), given)
+  const others = { ...wanted, threshold: 1 }
+  assert.notEqual((await beginHolderChange(coordinator, deps, others, 'user:owner')).id, first.id)
+  assert.notEqual(await preparedWay(coordinator), given)
 })
