@@ -224,7 +224,10 @@ export class Stage implements AsyncDisposable {
       ['/dev/sdb1', join(this.work, 'sdb1')],
       ['/dev/sdc1', join(this.work, 'sdc1')],
       ['/var/lib/tang', join(this.work, 'tang')],
-      ['admin.sock', started[0]?.[2] ?? ''],
+      // As a word or a value; `servers/0/admin.sock` is a file of the local fleet.
+      ...[' ', '='].map(
+        (mark) => [`${mark}admin.sock`, `${mark}${started[0]?.[2] ?? ''}`] as const,
+      ),
       ['/run/holdfast', join(this.root, 'run')],
     ]
   }

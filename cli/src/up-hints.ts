@@ -32,7 +32,7 @@ export function upHints(
     `  holdfast vault unlock vault.img${state}`,
     `  holdfast up start server-1${where}`,
     ...(plane === undefined ? [] : nodes),
-    '  holdfast keyserver rotate --directory servers/0/keys',
+    '  holdfast keyserver rotate --admin servers/0/admin.sock',
     `  holdfast vault report vault.img${state}    # names the rotated server and the next command`,
     `  holdfast vault regen vault.img --keyslot 1${state}`,
     '  dd if=/dev/urandom of=vault.img bs=1M count=16 conv=notrunc    # destroy the header',
