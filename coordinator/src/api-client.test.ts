@@ -61,7 +61,7 @@ test('an answer is checked against the route, a fault keeps code, kind, hint and
   await assert.rejects(client.call(keyRoutes.list), {
     code: 'coordinator.not_in_this_state',
     kind: 'refused',
-    hint: 'holdfast coordinator status',
+    hint: 'holdfast coordinator claim, with the token in the file claim-token',
   })
   const body = { token: 'wrong', user: 'admin', password: 'short' }
   await assert.rejects(client.call(statusRoutes.claim, { body }), (error: unknown) => {
