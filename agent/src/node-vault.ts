@@ -77,6 +77,8 @@ export interface RekeyedWay {
 
 export class NodeVault {
   readonly #options: NodeVaultOptions
+  /** The last change of the header that was asked for. */
+  #turn: Promise<void> = Promise.resolve()
 
   constructor(options: NodeVaultOptions) {
     this.#options = options
@@ -151,13 +153,26 @@ export class NodeVault {
     )
   }
 
+  /**
+   * The volume's lock refuses whoever comes second, also within this process: what changes the header
+   * takes turns, so that an operator's key does not fail because the agent is busy with the vault.
+   */
+  async #alone<T>(change: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(change)
+    this.#turn = turn.then(
+      () => undefined,
+      () => undefined,
+    )
+    return await turn
+  }
+
   async #mapping(): Promise<string> {
     return `holdfast-${await readUuid(this.#volume)}`
   }
 
   /** Opens by the automatic ways, trying for ever. */
   async unlock(signal: AbortSignal, onEvent: (event: OpenEvent) => void): Promise<Unlocked> {
-    await resumeVault(this.#deps, this.#volume)
+    await this.#alone(() => resumeVault(this.#deps, this.#volume))
     // A mapping whose proof was not written down before the power went: it is made again.
     await this.close()
     const unlocked = await unlockVault(this.#deps, this.#volume, {
@@ -194,20 +209,25 @@ export class NodeVault {
     if (enrolment === undefined) return
     const policy = automaticPolicy(this.#options.node, { ...enrolment, genesis: true })
     const options = { passphrase, label: wayLabel(undefined) }
-    if (slot === undefined) await bindVault(this.#deps, this.#volume, policy, options)
-    else await editVault(this.#deps, this.#volume, slot, policy, { ...options, force: true })
+    await this.#alone(() =>
+      slot === undefined
+        ? bindVault(this.#deps, this.#volume, policy, options)
+        : editVault(this.#deps, this.#volume, slot, policy, { ...options, force: true }),
+    )
   }
 
   /** The keyslot of a set of guardians: the one that is there already, or a new one. */
   async bind(set: GuardianSet, signal: AbortSignal): Promise<number> {
-    await resumeVault(this.#deps, this.#volume)
+    await this.#alone(() => resumeVault(this.#deps, this.#volume))
     const label = wayLabel(set)
     const found = await this.#slotOf(label)
     if (found !== undefined) return found
     const enrolment = this.#options.enrolment()
     if (enrolment === undefined) throw new Error('a node without an enrolment was re-shared')
     const policy = automaticPolicy(this.#options.node, enrolment, set)
-    const { keyslot } = await bindVault(this.#deps, this.#volume, policy, { label, signal })
+    const { keyslot } = await this.#alone(() =>
+      bindVault(this.#deps, this.#volume, policy, { label, signal }),
+    )
     if (keyslot === undefined) throw new Error('a binding was made without a keyslot')
     return keyslot
   }
@@ -238,13 +258,13 @@ export class NodeVault {
     signal: AbortSignal,
     onWay: (way: RekeyedWay, of: number) => void,
   ): Promise<RekeyedWay[]> {
-    await resumeVault(this.#deps, this.#volume)
+    await this.#alone(() => resumeVault(this.#deps, this.#volume))
     const { slots } = await this.list()
     const ways: RekeyedWay[] = []
     for (const { keyslot, purpose, label = '' } of slots) {
       const mine = purpose === 'automatic'
       const renewed = mine
-        ? await regenVault(this.#deps, this.#volume, keyslot, { label, signal })
+        ? await this.#alone(() => regenVault(this.#deps, this.#volume, keyslot, { label, signal }))
         : undefined
       const way = {
         keyslot: renewed?.keyslot ?? keyslot,
@@ -260,11 +280,11 @@ export class NodeVault {
 
   /** Removes every automatic way that the agent made but one. */
   async drop(keep: number, signal: AbortSignal): Promise<void> {
-    await resumeVault(this.#deps, this.#volume)
+    await this.#alone(() => resumeVault(this.#deps, this.#volume))
     const { slots } = await this.list()
     for (const { keyslot, purpose, label } of slots) {
       if (keyslot === keep || purpose !== 'automatic' || !isOwnLabel(label)) continue
-      await unbindVault(this.#deps, this.#volume, keyslot, { signal })
+      await this.#alone(() => unbindVault(this.#deps, this.#volume, keyslot, { signal }))
     }
   }
 
