@@ -86,9 +86,9 @@ export async function backupHeader(
   const { facts, deviceSize } = header
   const state = deps.stateDirectory
   const now = (deps.clock ?? systemClock).now()
-  const seen = { volume, facts, deviceSize, now, reencrypted: options.reencrypted === true }
+  const seen = { volume, facts, deviceSize, now }
   const known = await headerRecord(state, facts.uuid).read()
-  if (!seen.reencrypted) requireSameVolumeKey(known, { ...facts, device: volume.device })
+  if (options.reencrypted !== true) requireSameVolumeKey(known, { ...facts, device: volume.device })
   const { backups } = await listBackups(state, facts.uuid)
   const policyDigest = digestOf(Buffer.from(canonicalJson(formatPolicy(policy))))
   const same = backups.findLast((one) => one.facts.digest === facts.digest)

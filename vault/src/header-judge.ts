@@ -69,7 +69,7 @@ function refuseWiped(backup: BackupFacts, { fate }: Evidence): void {
 }
 
 function refuseForeign(backup: BackupFacts, evidence: Evidence, permission: Permission): void {
-  const { live, device } = evidence
+  const { live, known, device } = evidence
   const { expected } = permission
   if (expected !== undefined && expected.toLowerCase() !== backup.uuid) {
     throw foreign(device, `volume ${expected} is expected there, the backup is of ${backup.uuid}`)
@@ -79,6 +79,9 @@ function refuseForeign(backup: BackupFacts, evidence: Evidence, permission: Perm
   }
   if (live !== undefined && live.volumeKey !== '' && live.volumeKey !== backup.volumeKey) {
     throw foreign(device, 'its data has another volume key: the volume was formatted again')
+  }
+  if (known !== undefined && known.volumeKey !== '' && known.volumeKey !== backup.volumeKey) {
+    throw foreign(device, 'its data is remembered with another volume key than this backup has')
   }
 }
 

@@ -56,8 +56,6 @@ export interface Observation {
   generation?: number
   /** Milliseconds since 1970. */
   now: number
-  /** The volume key is another one, on purpose: the data was encrypted anew. */
-  reencrypted?: boolean
 }
 
 /** Bytes that a header takes up on its device, the gap before the data included. */
@@ -85,20 +83,18 @@ export function requireSameVolumeKey(
 }
 
 /**
- * Remembers the header's state now, keeping the generation from going down.
- * @throws Fault vault.volume_replaced
+ * Remembers the header's state now, keeping the generation from going down. Whoever calls has judged
+ * that it is the volume's own.
  */
 export async function rememberHeader(state: string, seen: Observation): Promise<HeaderRecord> {
   const { facts, volume } = seen
   await ensureDirectory(vaultDirectory(state, facts.uuid))
   const record = headerRecord(state, facts.uuid)
   const known = await record.read()
-  const { device } = volume
-  if (seen.reencrypted !== true) requireSameVolumeKey(known, { ...facts, device })
   const next: HeaderRecord = {
     v: 1,
     uuid: facts.uuid,
-    device: resolve(device),
+    device: resolve(volume.device),
     ...(volume.header === undefined ? {} : { header: resolve(volume.header) }),
     generation: Math.max(seen.generation ?? 0, known?.generation ?? 0),
     seqid: facts.seqid,

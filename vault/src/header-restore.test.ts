@@ -117,6 +117,21 @@ test('a device formatted again under the same uuid is refused: its volume key is
   await refuses('vault.backup_foreign', { expected: backup.facts.uuid })
 })
 
+test('a backup from before the data was encrypted anew is refused, and nothing is left half done', async () => {
+  const deps = bench.deps()
+  const [ours, theirs] = [await bench.volume('before'), await bench.volume('after')]
+  const uuid = await readUuid(ours)
+  const old = await backupHeader(deps, ours, bench.holders.policy)
+  await run('cryptsetup', ['luksUUID', '--batch-mode', '--uuid', uuid, theirs.device])
+  await copyFile(theirs.device, ours.device)
+  await backupHeader(deps, ours, bench.holders.policy, { reencrypted: true })
+  await overwrite(ours.device, 0, 16 * 1024 * 1024, (_, n) => Buffer.alloc(n))
+  const before = await fileDigest(ours.device)
+  await assert.rejects(restoreHeader(deps, ours, old), { code: 'vault.backup_foreign' })
+  assert.equal(await fileDigest(ours.device), before)
+  assert.equal(await resumeRestore(deps, uuid), undefined)
+})
+
 test('a destroyed header on a device of another size needs the uuid; too small is refused', async () => {
   await destroyed(16 * 1024 * 1024)
   await truncate(volume.device, 48 * 1024 * 1024)
@@ -246,6 +261,7 @@ test('property: only the device’s own header is accepted, and no removed slot 
       assert.equal(found.fate, 'none')
       assert.ok(found.live === undefined || found.live.uuid === facts.uuid)
       assert.ok(found.live === undefined || ['k1', ''].includes(found.live.volumeKey))
+      assert.ok(found.known === undefined || ['k1', ''].includes(found.known.volumeKey))
       assert.ok(allowed.expected === undefined || allowed.expected === facts.uuid)
       const named =
         found.live !== undefined ||
