@@ -1,9 +1,9 @@
 import type { Context, Outcome } from './command.ts'
-import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'
 import { told } from './node-command-actions.ts'
 import { confirmedName, nodeFrom } from './node-place.ts'
 import { keepReceipt, nodePlanText, receiptText } from './node-receipt.ts'
+import { levelFrom } from './panic-level.ts'
 
 // What ends a node's life, or locks it: each is confirmed with the node's name.
 
@@ -65,7 +65,7 @@ const consequences = {
 
 /** `holdfast node panic` */
 export async function panicAction(input: Input, context: Context): Promise<Outcome> {
-  const level = levelFrom(input)
+  const level = levelFrom(input, 'node panic')
   using found = await nodeFrom(input, context)
   const { node } = found
   if (input.flag('dry-run')) {
@@ -85,19 +85,4 @@ export async function panicAction(input: Input, context: Context): Promise<Outco
     async ({ receipt = {} }) =>
       await receiptOutcome(`panic ${level} of ${node.name} is finished`, receipt, input),
   )
-}
-
-function levelFrom(input: Input): 1 | 2 | 3 {
-  switch (input.text('level')) {
-    case '1':
-      return 1
-    case '2':
-      return 2
-    case '3':
-      return 3
-    default:
-      throw cliFault('cli.usage', '--level is missing', {
-        hint: '1 locks, 2 destroys the keys, 3 destroys everything; see holdfast node panic --help',
-      })
-  }
 }

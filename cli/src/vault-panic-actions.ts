@@ -13,6 +13,7 @@ import type { Context, Outcome } from './command.ts'
 import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'
 import { painter } from './output.ts'
+import { levelFrom } from './panic-level.ts'
 import { readPolicyFile } from './policy-input.ts'
 import { uuidFrom } from './vault-header-actions.ts'
 import { vaultDepsFrom, volumeFrom } from './volume.ts'
@@ -25,7 +26,7 @@ export async function panicAction(input: Input, context: Context): Promise<Outco
   if (code !== undefined) {
     return receiptOutcome(await executePanic(deps, volume, await uuidFrom(input, deps), code))
   }
-  const level = levelFrom(input)
+  const level = levelFrom(input, 'vault panic')
   if (input.flag('dry-run')) {
     const plan = await describePanic(deps, volume, level, input.text('uuid'))
     return { json: { plan }, text: planText(plan) }
@@ -70,21 +71,6 @@ async function resume(input: Input, deps: VaultDeps): Promise<Outcome> {
   const receipt = await resumePanic(deps, uuid, input.flag('accept-failures'))
   if (receipt === undefined) return { json: { receipt: null }, text: 'no wipe was interrupted' }
   return receiptOutcome(receipt)
-}
-
-function levelFrom(input: Input): PanicLevel {
-  switch (input.text('level')) {
-    case '1':
-      return 1
-    case '2':
-      return 2
-    case '3':
-      return 3
-    default:
-      throw cliFault('cli.usage', '--level is missing', {
-        hint: '1 locks, 2 destroys the keys, 3 destroys everything; see holdfast vault panic --help',
-      })
-  }
 }
 
 /** What a wipe will do and leave. */
