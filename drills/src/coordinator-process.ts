@@ -1,16 +1,10 @@
 import { join } from 'node:path'
-import {
-  ensureDirectory,
-  isObject,
-  parseJson,
-  type RunningProgram,
-  startProgram,
-} from '@holdfast/base'
+import { ensureDirectory, isObject, parseJson, type RunningProgram } from '@holdfast/base'
 import { ApiClient, type ApiPlace } from '@holdfast/link/api-client'
 import { statusRoutes } from '@holdfast/protocol'
 import type { z } from 'zod'
 import type { Command } from './fleet.ts'
-import { ManagedProcess } from './managed-process.ts'
+import { ManagedProcess, startReady } from './managed-process.ts'
 
 export type CoordinatorStatus = z.output<typeof statusRoutes.status.output>
 
@@ -74,15 +68,8 @@ export class CoordinatorProcess implements AsyncDisposable {
   }
 
   async #launch(): Promise<RunningProgram> {
-    const { program, args } = this.#place.command
-    const { running, line } = await startProgram(
-      program,
-      [...args, ...this.#arguments()],
-      (text) => readyLine(text) !== undefined,
-      { readyWithin },
-    )
-    const ready = readyLine(line)
-    if (ready === undefined) throw new Error('a line that was ready is ready') // checked just before
+    const { command } = this.#place
+    const { running, ready } = await startReady(command, this.#arguments(), readyLine, readyWithin)
     this.#port = ready.port
     this.#identity = ready.identity
     return running

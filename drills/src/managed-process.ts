@@ -1,4 +1,26 @@
-import type { RunningProgram } from '@holdfast/base'
+import { type RunningProgram, startProgram } from '@holdfast/base'
+import type { Command } from './fleet.ts'
+
+/**
+ * Starts a program and waits for the line that says it is ready, as `read` understands it.
+ * @param readyWithin milliseconds; default that of `startProgram`
+ */
+export async function startReady<T>(
+  { program, args }: Command,
+  more: readonly string[],
+  read: (line: string) => T | undefined,
+  readyWithin?: number,
+): Promise<{ running: RunningProgram; ready: T }> {
+  const { running, line } = await startProgram(
+    program,
+    [...args, ...more],
+    (text) => read(text) !== undefined,
+    readyWithin === undefined ? {} : { readyWithin },
+  )
+  const ready = read(line)
+  if (ready === undefined) throw new Error('a line that was ready is ready') // it was chosen by this
+  return { running, ready }
+}
 
 /** A program in a process of its own, started and ended any number of times. */
 export class ManagedProcess implements AsyncDisposable {

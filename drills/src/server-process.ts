@@ -1,10 +1,10 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isObject, parseJson, type RunningProgram, startProgram } from '@holdfast/base'
+import { isObject, parseJson, type RunningProgram } from '@holdfast/base'
 import { adminClient } from '@holdfast/keyserver'
 import { drillsFault } from './faults.ts'
 import type { Command, FleetServer } from './fleet.ts'
-import { ManagedProcess } from './managed-process.ts'
+import { ManagedProcess, startReady } from './managed-process.ts'
 
 export interface ServerPlace {
   name: string
@@ -71,14 +71,8 @@ export class ServerProcess implements FleetServer {
   }
 
   async #launch(): Promise<RunningProgram> {
-    const { program, args } = this.#place.command
-    const { running, line } = await startProgram(
-      program,
-      [...args, ...this.#arguments()],
-      (text) => readyLine(text) !== undefined,
-    )
-    const ready = readyLine(line)
-    if (ready === undefined) throw new Error('a line that was ready is ready') // checked just before
+    const { command } = this.#place
+    const { running, ready } = await startReady(command, this.#arguments(), readyLine)
     this.#port = ready.port
     this.#socket = ready.adminSocket
     return running
