@@ -78,6 +78,7 @@ class RunningAgent implements Agent {
       pins: () => this.#pins(),
       clock: this.#clock,
       enrolment: () => this.state.enrolment,
+      policy: () => this.#member?.documents.policy,
       users: this.#works,
     })
     this.#runner = new LifeRunner({

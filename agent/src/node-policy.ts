@@ -1,5 +1,6 @@
 import { createPublicKey } from 'node:crypto'
 import { isObject } from '@holdfast/base'
+import type { PolicyDocument } from '@holdfast/protocol/documents'
 import type { Enrolment } from '@holdfast/protocol/frames'
 import { type Policy, parsePolicy, threshold } from '@holdfast/seal'
 import { agentFault } from './faults.ts'
@@ -23,6 +24,21 @@ export function isForWard(policy: unknown, ward: string): boolean {
   if (!isObject(policy)) return true
   if (typeof policy.ward === 'string' && policy.ward !== ward) return false
   return Object.values(policy).every((part) => isForWard(part, ward))
+}
+
+/**
+ * An enrolment with the pins and holders of the newest manifest that this node has: a key server that
+ * was rotated after it enrolled, or a holder who has gone, must not stand in what is bound from now on.
+ */
+export function inForce(enrolment: Enrolment, policy: PolicyDocument | undefined): Enrolment {
+  if (policy === undefined) return enrolment
+  const { pins: _, ...rest } = enrolment
+  const { vault, holders = enrolment.holders } = policy
+  return {
+    ...rest,
+    ...(vault.pins === undefined ? {} : { pins: vault.pins }),
+    ...(holders === undefined ? {} : { holders }),
+  }
 }
 
 /**

@@ -5,15 +5,19 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '@holdfast/base'
+import { bareJwk, generateEcKey, signAdvertisement } from '@holdfast/crypto'
+import type { PolicyDocument } from '@holdfast/protocol/documents'
 import type { Enrolment } from '@holdfast/protocol/frames'
 import { createPins } from '@holdfast/seal'
-import { NodeVault } from './node-vault.ts'
+import { NodeVault, type NodeVaultOptions } from './node-vault.ts'
 import { temporaryPin } from './temporary-pin.ts'
 
 // The node's vault by itself, on a real volume.
 
-test('what needs the volume for itself takes turns instead of being refused', async () => {
-  await using stack = new AsyncDisposableStack()
+const { signal } = new AbortController()
+
+/** A vault of 32 MiB to be, whose pins need nothing but the machine's memory. */
+async function newVault(stack: AsyncDisposableStack, more: Partial<NodeVaultOptions> = {}) {
   const scratch = async (below: string) => {
     const path = await mkdtemp(join(below, 'holdfast-node-vault-'))
     stack.defer(() => rm(path, { recursive: true, force: true }))
@@ -23,15 +27,20 @@ test('what needs the volume for itself takes turns instead of being refused', as
   const device = join(directory, 'disk.img')
   await writeFile(device, '')
   await truncate(device, 32 * 1024 * 1024)
-  const vault = new NodeVault({
+  return new NodeVault({
     node: 'n'.repeat(43),
     device,
     stateDirectory: join(directory, 'node'),
     pins: () => createPins({ extra: [temporaryPin(memory)] }),
     clock: systemClock,
     enrolment: () => enrolment,
+    ...more,
   })
-  const { signal } = new AbortController()
+}
+
+test('what needs the volume for itself takes turns instead of being refused', async () => {
+  await using stack = new AsyncDisposableStack()
+  const vault = await newVault(stack)
   await vault.format(enrolment, undefined, signal)
   const opened = await Promise.all(
     Array.from({ length: 4 }, () => vault.unlock(signal, () => undefined)),
@@ -39,7 +48,51 @@ test('what needs the volume for itself takes turns instead of being refused', as
   assert.equal(new Set(opened.map(({ keyslot }) => keyslot)).size, 1)
 })
 
+test('what is bound follows the newest manifest, not the enrolment', async () => {
+  await using stack = new AsyncDisposableStack()
+  let policy: PolicyDocument | undefined
+  const vault = await newVault(stack, { policy: () => policy })
+  // The key server that the manifest named at the enrolment shows another key today.
+  const server = { url: 'http://127.0.0.1:1', adv: await advertisement(), thp: 'x'.repeat(43) }
+  const before: Enrolment = {
+    ...{ ...enrolment, genesis: false },
+    pins: { t: 1, pins: { tang: [server] } },
+  }
+  await assert.rejects(vault.format(before, undefined, signal), { code: 'seal.trust_refused' })
+  policy = {
+    ...{ cluster: enrolment.cluster, manifest: 'm'.repeat(43), guardians: {}, services: {} },
+    ...{ healthChecks: {}, twoPersonRule: false },
+    vault: { unlock: 'pins', pins: { t: 1, pins: { temporary: [{}] } } },
+    holders: holdersNamed('bob'),
+  }
+  await vault.format(before, undefined, signal)
+  const { slots } = await vault.list()
+  const policies = slots.map(({ policy: bound }) => JSON.stringify(bound?.config))
+  assert.match(policies.join(), /"temporary"/)
+  assert.match(policies.join(), /"bob"/)
+  assert.doesNotMatch(policies.join(), /"tang"|"alice"/)
+})
+
 const holder = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey
+
+/** What a key server advertises (RFC 7515 7.2.2). */
+async function advertisement() {
+  const signer = generateEcKey('P-256')
+  const keys = [
+    { ...bareJwk(signer), alg: 'ES256', key_ops: ['verify'] },
+    { ...bareJwk(generateEcKey('P-256')), alg: 'ECMR', key_ops: ['deriveKey'] },
+  ]
+  return JSON.parse(await signAdvertisement(keys, [signer])) as unknown
+}
+
+/** One holder, who alone is enough. */
+function holdersNamed(name: string) {
+  return {
+    threshold: 1,
+    keys: { [name]: holder.export({ type: 'spki', format: 'pem' }).toString() },
+  }
+}
+
 const enrolment: Enrolment = {
   cluster: 'c'.repeat(22),
   name: 'node-1',
@@ -50,8 +103,5 @@ const enrolment: Enrolment = {
   commandKey: '',
   address: '10.88.0.2/16',
   genesis: true,
-  holders: {
-    threshold: 1,
-    keys: { alice: holder.export({ type: 'spki', format: 'pem' }).toString() },
-  },
+  holders: holdersNamed('alice'),
 }

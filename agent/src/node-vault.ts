@@ -1,5 +1,6 @@
 import { access, stat } from 'node:fs/promises'
 import { type Clock, isFault, run, type Secret } from '@holdfast/base'
+import type { PolicyDocument } from '@holdfast/protocol/documents'
 import type { Enrolment } from '@holdfast/protocol/frames'
 import type { OpenEvent, Pins } from '@holdfast/seal'
 import {
@@ -27,7 +28,14 @@ import {
 } from '@holdfast/vault'
 import type { LifeEvent } from './life.ts'
 import type { GuardianSet } from './life-state.ts'
-import { automaticPolicy, isForWard, isOwnLabel, recoveryPolicy, wayLabel } from './node-policy.ts'
+import {
+  automaticPolicy,
+  inForce,
+  isForWard,
+  isOwnLabel,
+  recoveryPolicy,
+  wayLabel,
+} from './node-policy.ts'
 import {
   awaitingHeaders,
   describeEnd,
@@ -51,6 +59,8 @@ export interface NodeVaultOptions {
   pins: () => Pins
   clock: Clock
   enrolment: () => Enrolment | undefined
+  /** The newest that the coordinator has signed. */
+  policy?: () => PolicyDocument | undefined
   /** What uses the opened vault. */
   users?: VaultUsers
 }
@@ -89,6 +99,12 @@ export class NodeVault {
     return { pins: pins(), stateDirectory, clock, actor: 'agent' }
   }
 
+  /** What binds this node's vault today. */
+  get #enrolment(): Enrolment | undefined {
+    const enrolment = this.#options.enrolment()
+    return enrolment && inForce(enrolment, this.#options.policy?.())
+  }
+
   get #volume() {
     return { device: this.#options.device }
   }
@@ -119,9 +135,10 @@ export class NodeVault {
   async format(enrolment: Enrolment, set: GuardianSet | undefined, signal: AbortSignal) {
     const { found } = await this.probe()
     if (found === 'ours') return
+    const current = inForce(enrolment, this.#options.policy?.())
     await createVault(this.#deps, this.#volume, {
-      automatic: automaticPolicy(this.#options.node, enrolment, set),
-      recovery: recoveryPolicy(enrolment),
+      automatic: automaticPolicy(this.#options.node, current, set),
+      recovery: recoveryPolicy(current),
       unproven: true, // the holders are not here
       label: wayLabel(set),
       signal,
@@ -205,7 +222,7 @@ export class NodeVault {
   /** The old token cannot prove itself any more, so the policy is given anew. */
   async #renewTemporary(passphrase: Secret): Promise<void> {
     const slot = await this.#slotOf('temporary')
-    const enrolment = this.#options.enrolment()
+    const enrolment = this.#enrolment
     if (enrolment === undefined) return
     const policy = automaticPolicy(this.#options.node, { ...enrolment, genesis: true })
     const options = { passphrase, label: wayLabel(undefined) }
@@ -222,7 +239,7 @@ export class NodeVault {
     const label = wayLabel(set)
     const found = await this.#slotOf(label)
     if (found !== undefined) return found
-    const enrolment = this.#options.enrolment()
+    const enrolment = this.#enrolment
     if (enrolment === undefined) throw new Error('a node without an enrolment was re-shared')
     const policy = automaticPolicy(this.#options.node, enrolment, set)
     const { keyslot } = await this.#alone(() =>
@@ -305,7 +322,7 @@ export class NodeVault {
   }
 
   get #end(): VaultEnd {
-    const enrolment = this.#options.enrolment()
+    const enrolment = this.#enrolment
     const recovery = enrolment?.holders === undefined ? undefined : recoveryPolicy(enrolment)
     return { deps: this.#deps, volume: this.#volume, recovery }
   }

@@ -138,8 +138,9 @@ export async function publishPolicy(
   manifest: Manifest,
   digest: string,
 ): Promise<boolean> {
-  const { guardians, vault, services, healthChecks, twoPersonRule } = manifest
-  const excerpt = { guardians, vault, services, healthChecks, twoPersonRule }
+  const { guardians, vault, services, healthChecks, twoPersonRule, holders } = manifest
+  const named = 'keys' in holders ? { holders } : {}
+  const excerpt = { guardians, vault, services, healthChecks, twoPersonRule, ...named }
   return await publish(work, key, 'policy', { cluster, manifest: digest, ...excerpt }, now)
 }
 

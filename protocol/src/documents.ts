@@ -3,6 +3,7 @@ import {
   digestSchema,
   idSchema,
   momentSchema,
+  namedHoldersSchema,
   nameSchema,
   nodeIdSchema,
   publicKeySchema,
@@ -51,7 +52,10 @@ export const policyDocumentSchema = z.strictObject({
   /** Digest of the manifest it is taken from. */
   manifest: digestSchema,
   guardians: z.record(z.string(), z.unknown()),
-  vault: z.record(z.string(), z.unknown()),
+  /** `pins` of the manifest's vault template, if it has any. */
+  vault: z.looseObject({ pins: z.record(z.string(), z.unknown()).optional() }),
+  /** Absent when the manifest states that there will be no recovery. */
+  holders: namedHoldersSchema.optional(),
   services: z.record(nameSchema, z.unknown()),
   healthChecks: z.record(nameSchema, z.unknown()),
   twoPersonRule: z.boolean(),

@@ -5,6 +5,7 @@ import {
   digestSchema,
   idSchema,
   momentSchema,
+  namedHoldersSchema,
   nameSchema,
   nodeIdSchema,
   publicKeySchema,
@@ -215,9 +216,7 @@ export const enrolmentSchema = z.strictObject({
   address: z.string().max(64),
   genesis: z.boolean(),
   /** For the first node: the holders' policy; otherwise guardians come by `reshare`. */
-  holders: z
-    .strictObject({ threshold: z.number().int(), keys: z.record(nameSchema, publicKeySchema) })
-    .optional(),
+  holders: namedHoldersSchema.optional(),
   pins: z.record(z.string(), z.unknown()).optional(),
 })
 export type Enrolment = z.infer<typeof enrolmentSchema>

@@ -30,6 +30,12 @@ export const publicKeySchema = z
   .max(4096)
   .regex(/^-----BEGIN PUBLIC KEY-----[\s\S]+-----END PUBLIC KEY-----\s*$/, 'a PEM public key')
 
+/** k people of whom each is named and has a public key. */
+export const namedHoldersSchema = z.strictObject({
+  threshold: z.number().int(),
+  keys: z.record(nameSchema, publicKeySchema),
+})
+
 /** Unpadded base64url of bounded length. */
 export const bytesSchema = z
   .string()
