@@ -60,8 +60,7 @@ test('what is bound follows the newest manifest, not the enrolment', async () =>
   }
   await assert.rejects(vault.format(before, undefined, signal), { code: 'seal.trust_refused' })
   policy = {
-    ...{ cluster: enrolment.cluster, manifest: 'm'.repeat(43), guardians: {}, services: {} },
-    ...{ healthChecks: {}, twoPersonRule: false },
+    ...manifestPolicy,
     vault: { unlock: 'pins', pins: { t: 1, pins: { temporary: [{}] } } },
     holders: holdersNamed('bob'),
   }
@@ -71,6 +70,49 @@ test('what is bound follows the newest manifest, not the enrolment', async () =>
   assert.match(policies.join(), /"temporary"/)
   assert.match(policies.join(), /"bob"/)
   assert.doesNotMatch(policies.join(), /"tang"|"alice"/)
+})
+
+test('a rekey seals the way of holders who have gone for those who came', async () => {
+  await using stack = new AsyncDisposableStack()
+  let holders = holdersNamed('alice')
+  const policy = () => ({ ...manifestPolicy, vault: { unlock: 'peers' }, holders })
+  const vault = await newVault(stack, { policy })
+  await vault.format(enrolment, undefined, signal)
+  const waysOf = async () => {
+    const { slots } = await vault.list()
+    return slots.map((slot) => {
+      const [name] = /alice|bob|carol/.exec(JSON.stringify(slot.policy?.config)) ?? []
+      return `${slot.purpose} ${name ?? slot.label}`
+    })
+  }
+  const outcomes = async () => {
+    const ways = await vault.rekey(signal, () => undefined)
+    return ways.map(({ outcome }) => outcome)
+  }
+  assert.deepEqual(await waysOf(), ['recovery alice', 'automatic temporary'])
+  assert.deepEqual(await outcomes(), ['kept', 'renewed'])
+  for (const name of ['bob', 'carol']) {
+    holders = holdersNamed(name)
+    assert.deepEqual((await outcomes()).toSorted(), ['renewed', 'renewed'])
+    assert.deepEqual((await waysOf()).toSorted(), ['automatic temporary', `recovery ${name}`])
+    assert.deepEqual((await outcomes()).toSorted(), ['kept', 'renewed'])
+  }
+  await vault.unlock(signal, () => undefined)
+})
+
+test('a rekey leaves a way back alone that the enrolment never named', async () => {
+  await using stack = new AsyncDisposableStack()
+  let enrolled = enrolment
+  let policy: PolicyDocument | undefined
+  const vault = await newVault(stack, { enrolment: () => enrolled, policy: () => policy })
+  await vault.format(enrolment, undefined, signal)
+  enrolled = { ...enrolment, holders: holdersNamed('carol') }
+  policy = { ...manifestPolicy, vault: {}, holders: holdersNamed('bob') }
+  const ways = await vault.rekey(signal, () => undefined)
+  assert.deepEqual(
+    ways.map(({ outcome }) => outcome),
+    ['kept', 'renewed'],
+  )
 })
 
 const holder = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey
@@ -104,4 +146,9 @@ const enrolment: Enrolment = {
   address: '10.88.0.2/16',
   genesis: true,
   holders: holdersNamed('alice'),
+}
+
+const manifestPolicy = {
+  ...{ cluster: enrolment.cluster, manifest: 'm'.repeat(43), guardians: {}, services: {} },
+  ...{ healthChecks: {}, twoPersonRule: false },
 }

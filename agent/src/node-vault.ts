@@ -16,7 +16,6 @@ import {
   type RecoveryWay,
   readUuid,
   recoveryWays,
-  regenVault,
   rehearseVault,
   resumeVault,
   type Unlocked,
@@ -24,6 +23,7 @@ import {
   unlockVault,
   type VaultDeps,
   type VaultListing,
+  type VolumeRef,
   vaultFault,
 } from '@holdfast/vault'
 import type { LifeEvent } from './life.ts'
@@ -36,6 +36,7 @@ import {
   recoveryPolicy,
   wayLabel,
 } from './node-policy.ts'
+import { type RekeyedWay, rekeyNode } from './node-rekey.ts'
 import {
   awaitingHeaders,
   describeEnd,
@@ -75,15 +76,6 @@ export interface VaultUsers {
 const awaits = 'was wiped by panic 2 and the holders can bring it back: the sealed header of'
 /** blkid(8): nothing found, more than one thing found. */
 const blkidCodes = [0, 2, 8]
-
-/** What came of one way in at a rekey. */
-export interface RekeyedWay {
-  keyslot: number
-  label: string
-  outcome: 'renewed' | 'kept'
-  /** The keyslot that it had before. */
-  was?: number
-}
 
 export class NodeVault {
   readonly #options: NodeVaultOptions
@@ -267,32 +259,15 @@ export class NodeVault {
     if (reopen) await this.#opened()
   }
 
-  /**
-   * Gives every way that this node can open by itself a new passphrase: the new one is proven before
-   * the old one goes, by the vault's own journal. Others are named and left: their people renew them.
-   */
+  /** See `node-rekey.ts`. */
   async rekey(
     signal: AbortSignal,
     onWay: (way: RekeyedWay, of: number) => void,
   ): Promise<RekeyedWay[]> {
-    await this.#alone(() => resumeVault(this.#deps, this.#volume))
-    const { slots } = await this.list()
-    const ways: RekeyedWay[] = []
-    for (const { keyslot, purpose, label = '' } of slots) {
-      const mine = purpose === 'automatic'
-      const renewed = mine
-        ? await this.#alone(() => regenVault(this.#deps, this.#volume, keyslot, { label, signal }))
-        : undefined
-      const way = {
-        keyslot: renewed?.keyslot ?? keyslot,
-        label,
-        outcome: mine ? 'renewed' : 'kept',
-        ...(renewed === undefined ? {} : { was: keyslot }),
-      } as const
-      ways.push(way)
-      onWay(way, slots.length)
-    }
-    return ways
+    const change = <T>(act: (deps: VaultDeps, volume: VolumeRef) => Promise<T>) =>
+      this.#alone(() => act(this.#deps, this.#volume))
+    const [enrolled, current] = [this.#options.enrolment(), this.#enrolment]
+    return await rekeyNode({ change, enrolled, current, signal, onWay })
   }
 
   /** Removes every automatic way that the agent made but one. */

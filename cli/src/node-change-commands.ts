@@ -74,9 +74,14 @@ export const nodeChangeCommands: readonly CommandSpec[] = [
   {
     name: 'rekey',
     summary: 'give every way in that the agent owns a new passphrase',
+    about: [
+      'Each new passphrase is proven before its old keyslot goes. After a change of holders their way in is sealed for the new ones, so that those who have left cannot open the vault any more.',
+    ],
     arguments: [nodeArgument],
     options: orderOptions,
-    examples: [{ says: 'after a disk was copied', run: 'holdfast node rekey node-1' }],
+    examples: [
+      { says: 'after a disk was copied, or a holder has left', run: 'holdfast node rekey node-1' },
+    ],
     exits: orderExits,
     related: ['node rehearse'],
     load: async () => (await actions()).rekeyAction,

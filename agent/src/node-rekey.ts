@@ -1,0 +1,96 @@
+import { canonicalJson } from '@holdfast/base'
+import type { Enrolment } from '@holdfast/protocol/frames'
+import { formatPolicy, type Policy } from '@holdfast/seal'
+import {
+  bindVault,
+  type ListedSlot,
+  listVault,
+  regenVault,
+  resumeVault,
+  unbindVault,
+  type VaultDeps,
+  type VolumeRef,
+} from '@holdfast/vault'
+import { recoveryPolicy } from './node-policy.ts'
+
+// A new passphrase for every way in that the node can renew without anybody. Each new one is proven,
+// or sealed for keys that were proven elsewhere, before the old one goes, by the vault's own journal;
+// done again after a power cut it renews once more and leaves nothing doubled.
+
+/** What came of one way in. */
+export interface RekeyedWay {
+  keyslot: number
+  label: string
+  outcome: 'renewed' | 'kept'
+  /** The keyslot that it had before. */
+  was?: number
+}
+
+export interface Rekeying {
+  /** Changes the header while nobody else does. */
+  change: <T>(act: (deps: VaultDeps, volume: VolumeRef) => Promise<T>) => Promise<T>
+  /** As the node enrolled, and with what the newest manifest says. */
+  enrolled: Enrolment | undefined
+  current: Enrolment | undefined
+  signal: AbortSignal
+  onWay: (way: RekeyedWay, of: number) => void
+}
+
+/** Of the holders' way in once it was moved to others than the enrolment named. */
+const holdersLabel = 'holders'
+
+/**
+ * Renews the automatic ways, and seals the holders' way anew when the manifest names others; what else
+ * people have bound is named and left: it needs them.
+ */
+export async function rekeyNode(rekeying: Rekeying): Promise<RekeyedWay[]> {
+  const { change, onWay } = rekeying
+  await change(resumeVault)
+  const { slots } = await change(listVault)
+  const ways: RekeyedWay[] = []
+  for (const slot of slots) {
+    const { keyslot, label = '' } = slot
+    const renewed = await renew(rekeying, slot)
+    const way: RekeyedWay =
+      renewed === undefined
+        ? { keyslot, label, outcome: 'kept' }
+        : { keyslot: renewed, label, outcome: 'renewed', was: keyslot }
+    ways.push(way)
+    onWay(way, slots.length)
+  }
+  return ways
+}
+
+/** The keyslot in whose place a way stands now; undefined for one that is left alone. */
+async function renew(rekeying: Rekeying, slot: ListedSlot): Promise<number | undefined> {
+  const { keyslot, purpose, label } = slot
+  const { change, signal } = rekeying
+  if (purpose === 'recovery') return await moveToHolders(rekeying, slot)
+  if (purpose !== 'automatic') return undefined
+  const options = { signal, ...(label === undefined ? {} : { label }) }
+  return (await change((...vault) => regenVault(...vault, keyslot, options))).keyslot
+}
+
+/**
+ * Who is not a holder any more must not open the vault. The new holders have proven their keys to
+ * the coordinator; here nobody can be asked for theirs.
+ */
+async function moveToHolders(
+  { change, enrolled, current, signal }: Rekeying,
+  slot: ListedSlot,
+): Promise<number | undefined> {
+  if (enrolled?.holders === undefined || current === undefined) return undefined
+  const wanted = recoveryPolicy(current)
+  const isOurs = slot.label === holdersLabel || isBoundTo(slot, recoveryPolicy(enrolled))
+  if (!isOurs || isBoundTo(slot, wanted)) return undefined
+  const { slots } = await change(listVault)
+  const made = slots.find((other) => other.label === holdersLabel && isBoundTo(other, wanted))
+  const options = { purpose: 'recovery', label: holdersLabel, unproven: true, signal } as const
+  const added = made ?? (await change((...vault) => bindVault(...vault, wanted, options)))
+  await change((...vault) => unbindVault(...vault, slot.keyslot, { signal }))
+  return added.keyslot
+}
+
+function isBoundTo({ policy }: ListedSlot, wanted: Policy): boolean {
+  return policy !== undefined && canonicalJson(policy) === canonicalJson(formatPolicy(wanted))
+}
