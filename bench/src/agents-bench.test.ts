@@ -9,11 +9,11 @@ import { above, figuresOf } from './bench-fixture.ts'
 
 test('a few agents are held, come back, and cost something', async () => {
   const figures = await figuresOf('agents', 8)
-  const { agents, connectFailures, backAgents, freezeArrived } = figures
+  const { agents, heldAgents, connectFailures, backAgents, freezeArrived } = figures
   assert.deepEqual(
-    { agents, connectFailures, backAgents, freezeArrived },
+    { agents, heldAgents, connectFailures, backAgents, freezeArrived },
     {
-      ...{ agents: 8, connectFailures: 0, backAgents: 8, freezeArrived: 8 },
+      ...{ agents: 8, heldAgents: 8, connectFailures: 0, backAgents: 8, freezeArrived: 8 },
     },
   )
   above(figures, 'connectsPerSecond', 'connectCpuMs', 'heartbeatsPerSecond', 'reportsPerSecond')

@@ -98,6 +98,7 @@ async function holdAll(
   const reports = await agents.order({ do: 'saturate', frame: 'report', inFlight: 64, seconds })
   return {
     agents: count,
+    heldAgents: reports.open ?? 0,
     connectsPerSecond: connected.perSecond ?? 0,
     connectP99Ms: connected.p99 ?? 0,
     connectCpuMs,
@@ -209,6 +210,7 @@ async function reconnect(
 const notes = [
   'one coordinator process on SQLite; the agents in one other process on the same two cores: each with its own key, certificate, mutual TLS 1.3 and the real session client with heartbeats every 20 s',
   "the agents' process leaves out vault, boot state, guardian, checking of documents and commands; their records, leases and signed peers are written into the store beforehand, enrolment is not measured",
+  'heldAgents: still connected after all of the load below but the restart',
   'kilobytesPerAgent: resident memory with all agents idle, less that of the coordinator before the first, divided by the agents',
   'connectsPerSecond: 100 connections begun at a time, from TCP to the welcome; connectCpuMs is the coordinator alone',
   'idleCpuPercent: of one core, with the heartbeats that the sessions send by themselves; cpuMicrosPerHeartbeat: of one more than those',

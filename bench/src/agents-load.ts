@@ -221,6 +221,7 @@ export class AgentsLoad {
     const { user, system } = process.cpuUsage(cpu)
     return {
       perSecond: times.length / elapsed,
+      open: this.#open,
       p50: median(times),
       p99: quantile(times, 0.99),
       refused,

@@ -15,6 +15,7 @@ import { benchReshare } from './reshare-bench.ts'
 import type { BenchResult } from './result.ts'
 import { benchStorm } from './storm-bench.ts'
 import { benchUnlock } from './unlock-bench.ts'
+import { benchUp } from './up-bench.ts'
 
 // npm run bench -- NAME [--json] [--write] [--rounds N] [--seconds S] [--agents N] [--tangd-fork PROGRAM]
 // NAME is `all` or the beginning of a result's name, such as `keyserver` or `open/tang1`.
@@ -28,6 +29,7 @@ const benches = {
   agents: benchAgents,
   unlock: benchUnlock,
   reshare: benchReshare,
+  up: benchUp,
 }
 
 const { values, positionals } = parseArgs({

@@ -92,8 +92,9 @@ function listed(figures: Figures): string {
     .join(', ')
 }
 
-function bound({ atLeast, atMost }: Judged): string {
-  return atLeast === undefined ? `at most ${atMost}` : `at least ${atLeast} times better`
+function bound({ atLeast, atMost, peer }: Judged): string {
+  if (atLeast === undefined) return `at most ${atMost}`
+  return `at least ${atLeast}${peer === undefined ? '' : ' times better'}`
 }
 
 function shown({ value }: Judged): string {
@@ -119,6 +120,7 @@ function reason({ verdict, peer = '' }: Judged, { ours, peers, notes }: BenchRes
   if (verdict === 'not measured') return notes.find((note) => note.includes('fork')) ?? ''
   const theirs = peers[peer] ?? {}
   if (ours.cpuMicrosPerRequest !== undefined) return serverReason(ours, peer, theirs)
+  if (ours.wallMs === undefined) return notes[0] ?? ''
   const times = ({ wallMs, cpuMs }: Figures) => `${wallMs} ms, ${cpuMs} ms of it processor time`
   const other = theirs.wallMs === undefined ? '' : `; ${peer} takes ${times(theirs)}`
   return `Ours takes ${times(ours)}${other}. What \`node-alone\` takes in startup/version is the floor.`

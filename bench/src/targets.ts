@@ -7,7 +7,7 @@ export interface Target {
   readonly peer?: string
   /** Name among the ratios, or, without a peer, among our figures. */
   readonly figure: string
-  /** `atLeast` for ratios, `atMost` for figures of our own. */
+  /** Of a ratio, or of a figure of our own. */
   readonly atLeast?: number
   readonly atMost?: number
   /** Below this it is not merely missed but a failure. */
@@ -98,6 +98,18 @@ export const targets: readonly Target[] = [
     figure: 'wallMs',
     atMost: 100,
     says: '`holdfast --version`, warm, milliseconds',
+  },
+  {
+    result: 'agents/10000',
+    figure: 'heldAgents',
+    atLeast: 10_000,
+    says: 'agents held by one coordinator, each with its own TLS connection',
+  },
+  {
+    result: 'up/six-nodes',
+    figure: 'readySeconds',
+    atMost: 60,
+    says: '`holdfast up` with six nodes ready, seconds',
   },
 ]
 
