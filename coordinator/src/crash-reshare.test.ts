@@ -124,7 +124,7 @@ test('a coordinator that is killed anywhere in a re-share goes on with it', asyn
     assert.ok(at > 20, `${at} effects`)
     assert.ok(at <= mostEffects, 'every effect was tried')
   } finally {
-    await Promise.all(members.map((member) => member.session?.[Symbol.asyncDispose]()))
+    await Promise.all(members.map((member) => member[Symbol.asyncDispose]()))
     await rm(root, { recursive: true })
   }
 })
