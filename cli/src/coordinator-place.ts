@@ -10,6 +10,7 @@ import { ApiClient, shownIdentity } from '@holdfast/link/api-client'
 import { type Role, userRoutes } from '@holdfast/protocol'
 import type { Context } from './command.ts'
 import { cliFault } from './faults.ts'
+import { fleetOf } from './fleet-state.ts'
 import type { Input } from './input.ts'
 import { readSecretText } from './streams.ts'
 
@@ -56,16 +57,22 @@ export async function readSaved(context: Context): Promise<SavedCoordinator | un
 export async function clientFrom(input: Input, context: Context): Promise<ApiClient> {
   const saved = await readSaved(context)
   const url = input.text('coordinator') ?? saved?.url
-  if (url === undefined) {
-    throw cliFault('cli.coordinator_unknown', 'no coordinator is given and none is logged in to', {
-      hint: 'name it: --coordinator https://HOST:PORT --identity DIGEST, or holdfast coordinator login',
-    })
-  }
+  if (url === undefined) throw unknownCoordinator(context)
   const known = saved?.url === url ? saved.identity : undefined
   const identity = input.text('identity') ?? known ?? (await confirmIdentity(url, context))
   // The token goes to the identity that gave it, whatever address it has now.
   const token = saved?.identity === identity ? { token: saved.token } : {}
   return new ApiClient({ url, identity, ...token }, context.signal)
+}
+
+/** Nobody said which coordinator; somebody who forgot to change into the local fleet is told so. */
+export function unknownCoordinator({ settings }: Context): Error {
+  const fleet = fleetOf(settings)
+  const login =
+    'name it: --coordinator https://HOST:PORT --identity DIGEST, or holdfast coordinator login'
+  return cliFault('cli.coordinator_unknown', 'no coordinator is given and none is logged in to', {
+    hint: fleet === undefined ? login : `for the local fleet: cd ${fleet}; otherwise ${login}`,
+  })
 }
 
 /** The pin of a coordinator that files come from; nothing is asked over the network. */

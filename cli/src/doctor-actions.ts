@@ -3,7 +3,7 @@ import { ApiClient } from '@holdfast/link/api-client'
 import type { Manifest } from '@holdfast/protocol'
 import { manifestRoutes, nodeRoutes, statusRoutes } from '@holdfast/protocol'
 import type { Context, Outcome } from './command.ts'
-import { clientFrom, readSaved } from './coordinator-place.ts'
+import { clientFrom, readSaved, unknownCoordinator } from './coordinator-place.ts'
 import { type CoordinatorSeen, recoveryRules, serviceRules } from './doctor-coordinator.ts'
 import { directRules } from './doctor-direct.ts'
 import {
@@ -18,8 +18,9 @@ import { fleetRules } from './doctor-fleet.ts'
 import { networkRules } from './doctor-network.ts'
 import { nodeRules } from './doctor-node.ts'
 import { attempt, lookAt, tryEnrolment } from './doctor-reach.ts'
+import { serverRules } from './doctor-servers.ts'
 import { diagnosisOutcome } from './doctor-text.ts'
-import { cliFault } from './faults.ts'
+import { type FleetHere, fleetHere, startServer } from './fleet-here.ts'
 import type { Input } from './input.ts'
 import { LockedNode, peerUrl } from './node-locked.ts'
 import { order } from './node-order.ts'
@@ -55,8 +56,9 @@ export const fleetAction = doctor(async (input, context) => {
   if (isBroken(seen.findings)) return diagnosis(`fleet of ${seen.url}`, seen.findings)
   using client = await clientFrom(input, context)
   const { nodes } = await client.call(nodeRoutes.list)
-  const fleet = { nodes, now: context.clock.now(), ...peersOf(seen.manifest) }
-  return diagnosis(`fleet of ${seen.url}`, seen.findings, seen.recovery, examine(fleetRules, fleet))
+  const fleet = { nodes, now: context.clock.now(), ...peersOf(seen.manifest), ...hereOf(seen) }
+  const nodeFindings = examine(fleetRules, fleet)
+  return diagnosis(`fleet of ${seen.url}`, below(seen), seen.recovery, nodeFindings)
 })
 
 /** `holdfast doctor node` */
@@ -72,9 +74,18 @@ export const nodeAction = doctor(async (input, context) => {
   const { nodes } = await client.call(nodeRoutes.list)
   const asked = await ask(client, node, input, context)
   const now = context.clock.now()
-  const facts = { node, nodes, now, ...peersOf(seen.manifest), ...asked }
-  return diagnosis(subject, seen.findings, examine(nodeRules, facts))
+  const facts = { node, nodes, now, ...peersOf(seen.manifest), ...hereOf(seen), ...asked }
+  return diagnosis(subject, below(seen), examine(nodeRules, facts))
 })
+
+/** What nodes rest on: the coordinator, and in a local fleet the key servers. */
+function below({ findings, here }: CoordinatorLook): readonly Finding[] {
+  return here === undefined ? findings : [...findings, ...examine(serverRules, here)]
+}
+
+function hereOf({ here }: { here?: FleetHere | undefined }): { here?: FleetHere } {
+  return here === undefined ? {} : { here }
+}
 
 function peersOf(manifest: Manifest | undefined): { genesisPeers?: number } {
   return manifest === undefined ? {} : { genesisPeers: manifest.genesis.peers }
@@ -87,6 +98,8 @@ interface CoordinatorLook {
   /** How it would stand on a bad day. */
   recovery: readonly Finding[]
   manifest?: Manifest
+  /** The local fleet that the coordinator belongs to, if it is one of `holdfast up`. */
+  here?: FleetHere
 }
 
 /** A coordinator from its name to its holders. @throws Fault cli.coordinator_unknown */
@@ -94,16 +107,19 @@ async function coordinatorSeen(input: Input, context: Context): Promise<Coordina
   const { signal } = context
   const saved = await readSaved(context)
   const url = (input.text('coordinator') ?? saved?.url)?.replace(/\/+$/, '')
-  if (url === undefined) {
-    throw cliFault('cli.coordinator_unknown', 'no coordinator is given and none is logged in to', {
-      hint: 'name it: --coordinator https://HOST:PORT, or holdfast coordinator login',
-    })
-  }
+  if (url === undefined) throw unknownCoordinator(context)
+  const here = url === saved?.url ? await fleetHere(context) : undefined
   const pin = input.text('identity') ?? (saved?.url === url ? saved.identity : undefined)
-  const options = { what: 'the coordinator', starts: 'holdfast coordinator serve --directory DIR' }
+  const starts =
+    here === undefined
+      ? 'holdfast coordinator serve --directory DIR'
+      : startServer(here, here.processes?.coordinator?.name ?? 'coordinator-1')
+  const options = { what: 'the coordinator', starts }
   const endpoint = await lookAt(url, { ...options, ...(pin === undefined ? {} : { pin }) }, signal)
-  const below = examine(networkRules, endpoint)
-  if (isBroken(below) || endpoint.shown?.ok !== true) return { url, ...above({ url }, below) }
+  const network = examine(networkRules, endpoint)
+  const place = here === undefined ? { url } : { url, here }
+  if (isBroken(network) || endpoint.shown?.ok !== true)
+    return { ...place, ...above({ url }, network) }
   // The token goes to the identity that gave it, and to no other.
   const token = endpoint.shown.value === saved?.identity ? { token: saved.token } : {}
   using client = new ApiClient({ url, identity: endpoint.shown.value, ...token }, signal)
@@ -111,10 +127,15 @@ async function coordinatorSeen(input: Input, context: Context): Promise<Coordina
   const current = await manifestIf(status, client, signal)
   const login: Attempt<true> | undefined =
     current?.ok === true ? { ok: true, value: true } : current
-  const seen: CoordinatorSeen = { url, status, ...(login === undefined ? {} : { login }) }
-  return {
+  const seen: CoordinatorSeen = {
     url,
-    ...above(seen, below),
+    status,
+    ...(login === undefined ? {} : { login }),
+    ...hereOf({ here }),
+  }
+  return {
+    ...place,
+    ...above(seen, network),
     ...(current?.ok === true ? { manifest: current.value.manifest } : {}),
   }
 }

@@ -1,6 +1,7 @@
 import type { ReasonCode, statusRoutes } from '@holdfast/protocol'
 import type { z } from 'zod'
 import { type Attempt, failed, type Judged, ok, type Rule, warning } from './doctor-findings.ts'
+import type { FleetHere } from './fleet-here.ts'
 
 // The layers of a coordinator above its connection: its state, its manifest, who asks, and the people
 // who could bring it back. Pure.
@@ -12,6 +13,8 @@ export interface CoordinatorSeen {
   status?: Attempt<CoordinatorStatus>
   /** Whether somebody is logged in here, and what the coordinator says to that. */
   login?: Attempt<true>
+  /** The local fleet that it belongs to, if any: its holders' keys lie in its directory. */
+  here?: FleetHere
 }
 
 /** What every look through a coordinator rests on. */
@@ -26,6 +29,13 @@ export const recoveryRules: readonly Rule<CoordinatorSeen>[] = [
   { layer: 'holders', judge: judgeHolders },
   { layer: 'alarms', judge: judgeAlarms },
 ]
+
+const answer = 'holdfast holder answer NAME --key NAME.key'
+
+/** A command of a holder, with the keys of a local fleet where they lie. */
+function byHolder(command: string, here: FleetHere | undefined): string {
+  return here === undefined ? command : command.replace(' NAME.key', ' holders/NAME.key')
+}
 
 const restore = [
   'holdfast coordinator verify-backup FILE',
@@ -44,7 +54,7 @@ const reasons: Readonly<
   },
   key_missing: {
     text: 'it is sealed: no automatic way opens its data key, and its holders have to',
-    next: ['holdfast coordinator recover', 'holdfast holder answer NAME --key NAME.key'],
+    next: ['holdfast coordinator recover', answer],
   },
   key_mismatch: {
     text: 'a way opened, but to the key of another state: rows of different times are mixed in its store',
@@ -68,7 +78,7 @@ const reasons: Readonly<
   },
 }
 
-function judgeState({ status, url }: CoordinatorSeen): Judged | undefined {
+function judgeState({ status, url, here }: CoordinatorSeen): Judged | undefined {
   if (status === undefined) return undefined
   if (!status.ok) {
     return failed(
@@ -81,7 +91,8 @@ function judgeState({ status, url }: CoordinatorSeen): Judged | undefined {
     return ok(`${state} (${reason}), instance ${instance}`)
   }
   const { text, next } = reasons[reason]
-  return failed(`${state} (${reason}): ${text}${peopleNeeded(status.value)}`, ...next)
+  const commands = next.map((command) => byHolder(command, here))
+  return failed(`${state} (${reason}): ${text}${peopleNeeded(status.value)}`, ...commands)
 }
 
 /** Whom an open ceremony still waits for, or how many holders it takes. */
@@ -95,14 +106,14 @@ function peopleNeeded({ ceremony, holders, state }: CoordinatorStatus): string {
   return `; ${holders.threshold} of ${holders.list.length} holders are needed: ${who}`
 }
 
-function judgeManifest({ status }: CoordinatorSeen): Judged | undefined {
+function judgeManifest({ status, here }: CoordinatorSeen): Judged | undefined {
   if (status?.ok !== true) return undefined
   const { reason, ceremony } = status.value
   if (reason !== 'manifest_needed') return ok('a manifest is in force')
   if (ceremony?.kind === 'manifest' || ceremony?.kind === 'holders') {
     return failed(
       `the manifest waits for its holders: ${ceremony.answered.join(', ') || 'nobody'} answered, ${ceremony.missing} missing`,
-      'holdfast holder answer NAME --key NAME.key',
+      byHolder(answer, here),
     )
   }
   return failed(
@@ -134,11 +145,11 @@ function judgeUser({ login: tried }: CoordinatorSeen): Judged | undefined {
   }
 }
 
-function judgeHolders({ status }: CoordinatorSeen): Judged | undefined {
+function judgeHolders({ status, here }: CoordinatorSeen): Judged | undefined {
   if (status?.ok !== true || status.value.holders === undefined) return undefined
   const { threshold, list, provenWithin90Days: proven } = status.value.holders
   const text = `${threshold} of ${list.length} holders needed, ${proven} proven in 90 days`
-  const prove = 'holdfast holder prove NAME --key NAME.key'
+  const prove = byHolder('holdfast holder prove NAME --key NAME.key', here)
   if (proven >= list.length) return ok(text)
   if (proven < threshold) {
     return warning(

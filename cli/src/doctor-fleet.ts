@@ -1,5 +1,6 @@
 import { failed, type Judged, names, ok, type Rule, warning } from './doctor-findings.ts'
-import { nodeRules } from './doctor-node.ts'
+import { lookInto, nodeRules } from './doctor-node.ts'
+import type { FleetHere } from './fleet-here.ts'
 import type { Node } from './node-place.ts'
 import { guardedOf } from './node-text.ts'
 
@@ -9,6 +10,8 @@ import { guardedOf } from './node-text.ts'
 export interface FleetSeen {
   nodes: readonly Node[]
   genesisPeers?: number
+  /** The local fleet, if it is one. */
+  here?: FleetHere
   now: number
 }
 
@@ -33,29 +36,28 @@ export const fleetRules: readonly Rule<FleetSeen>[] = [
   { layer: 'blackout', independent: true, judge: judgeBlackout },
 ]
 
-const here = (nodes: readonly Node[]) =>
+const present = (nodes: readonly Node[]) =>
   nodes.filter(({ phase }) => phase !== 'left' && phase !== 'wiped')
 
 function judgeCount({ nodes }: FleetSeen): Judged {
-  const gone = nodes.length - here(nodes).length
+  const gone = nodes.length - present(nodes).length
   if (nodes.length === 0) {
     return warning('there are no nodes yet', 'holdfast node enrol HOST --name NAME --genesis')
   }
   return ok(`${nodes.length - gone}${gone === 0 ? '' : `, and ${gone} that left or were wiped`}`)
 }
 
-function judgeSessions({ nodes }: FleetSeen): Judged {
-  const away = here(nodes).filter(({ connected }) => !connected)
+function judgeSessions({ nodes, here }: FleetSeen): Judged {
+  const away = present(nodes).filter(({ connected }) => !connected)
   if (away.length === 0) return ok('all have one')
-  return failed(`none with ${names(away.map(({ name }) => name))}`, ...doctors(away))
+  return failed(`none with ${names(away.map(({ name }) => name))}`, ...doctors(away, here))
 }
 
 /** One layer of every node that is there; the worst decides, and nodes of one finding stand together. */
-function everyNode({ nodes, genesisPeers, now }: FleetSeen, layer: string): Judged | undefined {
+function everyNode(fleet: FleetSeen, layer: string): Judged | undefined {
   const rule = nodeRules.find((each) => each.layer === layer)
-  const peers = genesisPeers === undefined ? {} : { genesisPeers }
-  const judged = here(nodes).flatMap((node) => {
-    const found = rule?.judge({ node, nodes, now, ...peers })
+  const judged = present(fleet.nodes).flatMap((node) => {
+    const found = rule?.judge({ node, ...fleet })
     return found === undefined ? [] : [{ node, ...found }]
   })
   if (judged.length === 0) return undefined
@@ -71,17 +73,23 @@ function everyNode({ nodes, genesisPeers, now }: FleetSeen, layer: string): Judg
     3,
     '; ',
   )
-  const next = doctors(worst.map(({ node }) => node))
+  const next = doctors(
+    worst.map(({ node }) => node),
+    fleet.here,
+  )
   return bad.length > 0 ? failed(text, ...next) : warning(text, ...next)
 }
 
-function doctors(nodes: readonly Node[]): string[] {
-  return nodes.slice(0, 3).map(({ name }) => `holdfast doctor node ${name}`)
+function doctors(nodes: readonly Node[], here?: FleetHere): string[] {
+  return lookInto(
+    nodes.map(({ name }) => name),
+    here,
+  )
 }
 
 /** After the power has been cut everywhere: who comes back by itself? Guardians' keys lie outside vaults. */
 function judgeBlackout({ nodes }: FleetSeen): Judged {
-  const all = here(nodes)
+  const all = present(nodes)
   const stranded = all.filter((node) => {
     const guarded = guardedOf(node, nodes)
     const temporary = node.report?.ways.some(({ label }) => label === 'temporary') === true

@@ -1,10 +1,13 @@
 import { inspectNodeDirectory, type LifeState, type NodeInspection } from '@holdfast/agent'
 import { createPins } from '@holdfast/seal'
 import { listVault, luksType } from '@holdfast/vault'
+import { agentProcesses } from './agent-processes.ts'
 import type { Context } from './command.ts'
 import { type Attempt, type Diagnosis, diagnosis, examine } from './doctor-findings.ts'
 import { type LocalSeen, localRules, type Reach } from './doctor-local.ts'
 import { attempt, tryPort } from './doctor-reach.ts'
+import { serverRules } from './doctor-servers.ts'
+import { fleetOfNode } from './fleet-here.ts'
 import type { Input } from './input.ts'
 
 // The machine that the doctor runs on: a node's console. It only looks: the directory is read without
@@ -12,11 +15,11 @@ import type { Input } from './input.ts'
 
 /** `holdfast doctor node` on the node itself. */
 export async function lookHere(input: Input, context: Context): Promise<Diagnosis> {
-  const directory = input.text('directory') ?? context.settings.stateDirectory
-  const inspection = await inspectNodeDirectory(directory, context.settings.tcti)
+  const { inspection, directory, elsewhere, device: used } = await nodeHere(input, context)
   const { state } = inspection
-  const device = input.text('device')
-  const [volume, coordinators, guardians] = await Promise.all([
+  const device = input.text('device') ?? used
+  const [here, volume, coordinators, guardians] = await Promise.all([
+    fleetOfNode(directory, context),
     device === undefined ? undefined : volumeAt(device, directory, context),
     reachAll(
       (state?.enrolment?.coordinators ?? []).map((url) => ({ who: url, urls: [url] })),
@@ -29,9 +32,45 @@ export async function lookHere(input: Input, context: Context): Promise<Diagnosi
     ...facts(inspection),
     coordinators,
     guardians,
+    elsewhere,
     ...(volume === undefined ? {} : { volume }),
+    ...(here === undefined ? {} : { here }),
   }
-  return diagnosis(`node in ${directory}`, examine(localRules, seen))
+  const below = here === undefined ? [] : examine(serverRules, here.fleet)
+  return diagnosis(`node in ${directory}`, below, examine(localRules, seen))
+}
+
+interface NodeHere {
+  inspection: NodeInspection
+  directory: string
+  /** Of the agent that runs. */
+  device?: string
+  /** Where agents of this machine keep their files, when it is not clear which of them is meant. */
+  elsewhere: readonly string[]
+}
+
+/**
+ * The node that is meant: in the directory given, else in the usual one, else where the one agent that
+ * runs on this machine keeps its files.
+ */
+async function nodeHere(
+  input: Input,
+  { settings: { stateDirectory, tcti } }: Context,
+): Promise<NodeHere> {
+  const given = input.text('directory')
+  const directory = given ?? stateDirectory
+  const inspection = await inspectNodeDirectory(directory, tcti)
+  if (given !== undefined || !isEmpty(inspection)) return { inspection, directory, elsewhere: [] }
+  const agents = await agentProcesses()
+  const [only, ...others] = agents
+  if (only === undefined || others.length > 0)
+    return { inspection, directory, elsewhere: agents.map((agent) => agent.directory) }
+  return { inspection: await inspectNodeDirectory(only.directory, tcti), ...only, elsewhere: [] }
+}
+
+function isEmpty({ keys, copies }: NodeInspection): boolean {
+  const blank = copies.every((copy) => copy.version === undefined && copy.problem === undefined)
+  return keys === 'absent' && blank
 }
 
 function facts({ keys, copies, running, state }: NodeInspection) {

@@ -8,6 +8,7 @@ import {
   type Rule,
   warning,
 } from './doctor-findings.ts'
+import { type FleetHere, startNode } from './fleet-here.ts'
 
 // The layers of the machine that the doctor runs on: its directory, keys and boot state, its agent,
 // its disk, and whom it can reach. Pure.
@@ -21,7 +22,11 @@ export interface Reach {
 }
 
 export interface LocalSeen {
+  /** The local fleet that it belongs to, if any, and its name there. */
+  here?: { fleet: FleetHere; name: string }
   directory: string
+  /** When it holds no node: the directories of agents that run on this machine. */
+  elsewhere?: readonly string[]
   /** A copy each: its version, or what is wrong with it. */
   copies: readonly { name: string; version?: number; problem?: string }[]
   keys: 'present' | 'absent' | 'damaged' | 'elsewhere'
@@ -70,11 +75,17 @@ function nameOf(life: LocalSeen['life']): string {
   return life?.name ?? 'NAME'
 }
 
-function judgeDirectory({ directory, keys, copies }: LocalSeen): Judged {
+function judgeDirectory({ directory, keys, copies, elsewhere: others = [] }: LocalSeen): Judged {
   const empty =
     keys === 'absent' &&
     copies.every(({ version, problem }) => version === undefined && problem === undefined)
   if (!empty) return ok(directory)
+  if (others.length > 0) {
+    return failed(
+      `${directory} holds no node, and ${others.length} agents run on this machine: which one?`,
+      ...others.map((other) => `holdfast doctor node --directory ${other}`),
+    )
+  }
   return failed(
     `${directory} holds no node: the agent has never run here, or keeps its files elsewhere (--directory)`,
     serve,
@@ -111,8 +122,11 @@ function judgeCopies({ copies, directory }: LocalSeen): Judged {
   return ok(`two copies, version ${newest.version}`)
 }
 
-function judgeAgent({ running }: LocalSeen): Judged {
+function judgeAgent({ running, here }: LocalSeen): Judged {
   if (running) return ok('it runs')
+  if (here !== undefined) {
+    return failed('it has no power: its agent does not run', startNode(here.fleet, here.name))
+  }
   return failed('no agent runs in this directory', 'systemctl status holdfast-agent', serve)
 }
 
@@ -227,13 +241,20 @@ function judgeGuardians({ guardians, life }: LocalSeen): Judged | undefined {
   return away.length === 0 ? ok(text) : warning(`${text}; not reached: ${names(who, 4)}`)
 }
 
-function judgeVault({ life }: LocalSeen): Judged | undefined {
+/** Where the agent's own words are: in the journal, or with an agent that a terminal runs. */
+function logOf(here: LocalSeen['here']): string {
+  return here === undefined
+    ? 'journalctl -u holdfast-agent -n 50'
+    : `holdfast node logs ${here.name}`
+}
+
+function judgeVault({ life, here }: LocalSeen): Judged | undefined {
   if (life === undefined) return undefined
   if (life.phase !== 'locked') return ok(`the node is ${life.phase}`)
   const [last] = life.lastErrors
   return failed(
     `it is locked although enough guardians can be reached${last === undefined ? '' : ` (${last})`}: one may be frozen, held or of an older epoch`,
-    'journalctl -u holdfast-agent -n 50',
+    logOf(here),
     elsewhere(`holdfast doctor node ${nameOf(life)}`),
   )
 }

@@ -11,6 +11,7 @@ import {
   type Rule,
   warning,
 } from './doctor-findings.ts'
+import { consoleDoctor, type FleetHere, isOff, startNode } from './fleet-here.ts'
 import { age } from './format.ts'
 import type { Node } from './node-place.ts'
 import { type Guarded, guardedOf, guardianPicture, reshareText, signed } from './node-text.ts'
@@ -31,6 +32,8 @@ export interface NodeSeen {
   report?: Attempt<NodeReport>
   /** What a rehearsal now has shown. */
   rehearsal?: Attempt<CommandData<'rehearse'>>
+  /** The local fleet that it belongs to, if any. */
+  here?: FleetHere
   now: number
 }
 
@@ -59,16 +62,19 @@ function reportOf({ report, node }: NodeSeen): NodeReport | undefined {
   return report?.ok === true ? report.value : node.report
 }
 
-function judgeSession({ node, now, report }: NodeSeen): Judged {
+function judgeSession({ node, now, report, here }: NodeSeen): Judged {
   const { name, connected, heardAt, address, node: id, phase } = node
   if (phase === 'left' || phase === 'wiped') return ok(`${name} has ended its life here`)
   const direct = `holdfast doctor node --at ${placeOf(address, node.peerPort)} --pin ${id}`
+  if (here !== undefined && isOff(here, name)) {
+    return failed(`${name} has no power: its agent does not run`, startNode(here, name))
+  }
   if (!connected) {
     const heard = heardAt === undefined ? 'never heard' : `last heard ${age(heardAt, now)} ago`
     return failed(
       `${name} has no session with the coordinator, ${heard}: it is off, its agent does not run, or its way out is blocked`,
       direct,
-      'holdfast doctor node   # on its own console',
+      consoleDoctor(here, name),
     )
   }
   if (report?.ok === false) {
@@ -102,7 +108,7 @@ function judgePhase(seen: NodeSeen): Judged {
       return failed(
         `its enrolment has not ended${lastOf(report)}: it has accepted, and waits for guardians or for its own disk. Without --genesis it needs other nodes first`,
         list,
-        `holdfast doctor node   # on its own console`,
+        consoleDoctor(seen.here, node.name),
       )
     case 'rescue':
       return failed(
@@ -187,7 +193,7 @@ function judgeGuardians(seen: NodeSeen): Judged {
   if (able < guarded.threshold) {
     const bad = [...new Set([...guarded.missing, ...liars])]
     const text = `${picture}: ${guarded.threshold - able} too few; not there or unhealthy: ${names(bad)}`
-    const next = bad.slice(0, 3).map((name) => `holdfast doctor node ${name}`)
+    const next = lookInto(bad, seen.here)
     const open = `holdfast node unlock ${node.name} --key FILE --key FILE   # its holders can open it meanwhile`
     return isLocked(seen)
       ? failed(`not enough guardians: ${text}`, ...next, open)
@@ -232,7 +238,18 @@ function judgeUnguarded(seen: NodeSeen, count: number, peers: number | undefined
   )
 }
 
-function judgeMargin({ node, nodes }: NodeSeen): Judged {
+/** The next command for each of some nodes: to look at it, or to give it its power back. */
+export function lookInto(names: readonly string[], here?: FleetHere): string[] {
+  return names
+    .slice(0, 3)
+    .map((name) =>
+      here !== undefined && isOff(here, name)
+        ? startNode(here, name)
+        : `holdfast doctor node ${name}`,
+    )
+}
+
+function judgeMargin({ node, nodes, here }: NodeSeen): Judged {
   const guarded: Guarded | undefined = guardedOf(node, nodes)
   if (guarded === undefined) return ok('no guardians, no margin')
   const text = `${signed(guarded.margin)} beyond the threshold of ${guarded.threshold}`
@@ -243,7 +260,7 @@ function judgeMargin({ node, nodes }: NodeSeen): Judged {
       : 'it cannot open before one comes back'
   return warning(
     `${text}: ${then}; away now: ${names(guarded.missing)}`,
-    ...guarded.missing.slice(0, 3).map((name) => `holdfast doctor node ${name}`),
+    ...lookInto(guarded.missing, here),
   )
 }
 

@@ -11,11 +11,16 @@ import type { Input } from './input.ts'
 export function stateDirectoryOf(input: Input, settings: Settings): string {
   const given = input.text('state-dir')
   if (given !== undefined) return given
-  const fleet = join(settings.runtimeDirectory, 'fleet')
-  const state = join(fleet, 'state')
-  return `${workingDirectory()}/`.startsWith(`${fleet}/`) && existsSync(state)
-    ? state
+  const fleet = fleetOf(settings)
+  return fleet !== undefined && `${workingDirectory()}/`.startsWith(`${fleet}/`)
+    ? join(fleet, 'state')
     : settings.stateDirectory
+}
+
+/** The directory of the local fleet in its usual place, when there is one. */
+export function fleetOf(settings: Settings): string | undefined {
+  const fleet = join(settings.runtimeDirectory, 'fleet')
+  return existsSync(join(fleet, 'state')) ? fleet : undefined
 }
 
 /** The working directory, or nothing when it was removed. */

@@ -30,6 +30,7 @@ export interface NodeState {
 
 export interface ControlPlaneState {
   coordinator: {
+    name: string
     url: string
     pid: number | undefined
     /** `stopped` when no process runs, `silent` when it does not answer. */
@@ -63,11 +64,11 @@ export class NodeWatch {
   /** How everything stands; while the coordinator is sealed, what was known of the nodes before. */
   async look(): Promise<ControlPlaneState> {
     const { coordinator, nodes } = this.#plane
-    const { url, pid } = coordinator
+    const { name, url, pid } = coordinator
     const { state, text, hint } = await this.#ask()
     if (state === 'running') await this.#readViews()
     return {
-      coordinator: { url, pid, state, text, hint },
+      coordinator: { name, url, pid, state, text, hint },
       nodes: nodes
         .toSorted((a, b) => byNumber.compare(a.name, b.name))
         .map((node) => this.#state(node, state === 'running')),

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { parseJsonObject } from '@holdfast/base'
+import { agentOf } from './agent-processes.ts'
+import { examine } from './doctor-findings.ts'
+import { broken, node as nodeOf, now, requireCommands } from './doctor-fixture.ts'
+import { fleetRules } from './doctor-fleet.ts'
+import { nodeRules } from './doctor-node.ts'
+import { serverRules } from './doctor-servers.ts'
+import type { FleetHere } from './fleet-here.ts'
+import { Stage } from './stage.ts'
+
+// The doctor in a local fleet: what was stopped there is started there, and by no systemd.
+
+const usual = '/run/holdfast/fleet'
+
+function fleet(stopped: readonly string[], where = ''): FleetHere {
+  const process = (name: string) => ({ name, running: !stopped.includes(name) })
+  return {
+    directory: usual,
+    where,
+    processes: {
+      coordinator: { ...process('coordinator-1'), url: 'https://127.0.0.1:1' },
+      servers: ['server-1', 'server-2', 'server-3'].map(process),
+      serversNeeded: 2,
+      nodes: ['web', 'a1', 'b2', 'c3'].map(process),
+    },
+  }
+}
+
+const peers = (away: readonly string[]) =>
+  ['a1', 'b2', 'c3'].map((name) => nodeOf(name, { connected: !away.includes(name) }))
+
+test('a key server that was stopped is started again; too few of them fail', async () => {
+  const look = (here: FleetHere) => examine(serverRules, here)
+  assert.equal(look(fleet([]))[0]?.state, 'ok')
+  const one = look(fleet(['server-2'], ' --directory /srv/f'))
+  assert.equal(one[0]?.state, 'warning')
+  assert.deepEqual(one[0]?.next, ['holdfast up start server-2 --directory /srv/f'])
+  const two = look(fleet(['server-1', 'server-2']))
+  assert.equal(two[0]?.state, 'failed')
+  assert.deepEqual(two[0]?.next, ['holdfast up start server-1', 'holdfast up start server-2'])
+  await requireCommands([...one, ...two])
+})
+
+test('a node without power gets it back, and a ward is sent to the guardians without', async () => {
+  const web = nodeOf('web', { connected: false })
+  const off = examine(nodeRules, { node: web, nodes: peers([]), now, here: fleet(['web']) })
+  assert.equal(broken(off)?.layer, 'session')
+  assert.deepEqual(broken(off)?.next, ['holdfast node start web'])
+  const facts = { node: nodeOf('web'), nodes: peers(['b2', 'c3']), now }
+  const ward = examine(nodeRules, { ...facts, here: fleet(['b2']) })
+  assert.equal(broken(ward)?.layer, 'guardians')
+  assert.deepEqual(broken(ward)?.next, ['holdfast node start b2', 'holdfast doctor node c3'])
+  const all = { nodes: [nodeOf('web'), ...peers(['b2'])], now, here: fleet(['b2']) }
+  const whole = examine(fleetRules, all)
+  assert.deepEqual(broken(whole)?.next, ['holdfast node start b2'])
+  await requireCommands([...off, ...ward, ...whole])
+})
+
+test('where an agent keeps its files is read from its command line', () => {
+  const words = (...rest: string[]) => ['node', 'main.ts', 'agent', 'serve', ...rest, ''].join('\0')
+  assert.deepEqual(agentOf(words('--directory', 'n', '--device=/dev/x'), '/srv'), {
+    directory: '/srv/n',
+    device: '/dev/x',
+  })
+  assert.equal(agentOf(words('--device', '/dev/x'), '/srv'), undefined)
+  assert.equal(agentOf('holdfast\0doctor\0node\0--directory\0n\0', '/srv'), undefined)
+})
+
+let stage: Stage
+before(async () => {
+  stage = await Stage.start(false)
+})
+after(async () => {
+  await stage[Symbol.asyncDispose]()
+})
+
+/** The first command that a doctor of the running fleet names. */
+async function firstCommand(directory: string, words: string): Promise<string> {
+  const { stdout, stderr } = await stage.shell(`cd ${directory} && holdfast ${words} --json`)
+  const { next } = parseJsonObject(stdout.toString('utf8'), `of ${words}: ${stderr}`)
+  return Array.isArray(next) ? String(next[0]) : ''
+}
+
+test('each process of a running fleet that was stopped comes back by the command that is named', async () => {
+  await using running = (await stage.launch(['up', '--json', '--nodes', '3'])).running
+  assert.ok(running.pid > 0)
+  const directory = join(stage.root, 'run', 'fleet')
+  const type = async (command: string) => {
+    const { code, stderr } = await stage.shell(`cd ${directory} && ${command}`)
+    assert.equal(code, 0, `${command}: ${stderr}`)
+  }
+  const stops: [string, string, string][] = [
+    ['up stop server-1', 'doctor', 'holdfast up start server-1'],
+    ['node kill node-2', 'doctor', 'holdfast node start node-2'],
+    ['node kill node-2', 'doctor node node-2', 'holdfast node start node-2'],
+    ['node kill node-2', 'doctor node --directory nodes/node-2/node', 'holdfast node start node-2'],
+    ['up stop coordinator-1', 'doctor', 'holdfast up start coordinator-1'],
+  ]
+  for (const [stop, look, start] of stops) {
+    await type(`holdfast ${stop}`)
+    assert.equal(await firstCommand(directory, look), start, look)
+    await type(start)
+  }
+  const console = await firstCommand(directory, 'doctor node')
+  assert.match(console, /^holdfast doctor node --directory \/.*\/nodes\/node-\d\/node$/)
+  const lost = await stage.shell('holdfast doctor')
+  assert.match(lost.stderr, new RegExp(`for the local fleet: cd ${directory};`))
+})
