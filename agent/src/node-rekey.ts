@@ -3,6 +3,7 @@ import type { Enrolment } from '@holdfast/protocol/frames'
 import { formatPolicy, type Policy } from '@holdfast/seal'
 import {
   bindVault,
+  editVault,
   type ListedSlot,
   listVault,
   regenVault,
@@ -11,7 +12,8 @@ import {
   type VaultDeps,
   type VolumeRef,
 } from '@holdfast/vault'
-import { recoveryPolicy } from './node-policy.ts'
+import type { GuardianSet } from './life-state.ts'
+import { automaticPolicy, recoveryPolicy, wayLabel } from './node-policy.ts'
 
 // A new passphrase for every way in that the node can renew without anybody. Each new one is proven,
 // or sealed for keys that were proven elsewhere, before the old one goes, by the vault's own journal;
@@ -29,9 +31,13 @@ export interface RekeyedWay {
 export interface Rekeying {
   /** Changes the header while nobody else does. */
   change: <T>(act: (deps: VaultDeps, volume: VolumeRef) => Promise<T>) => Promise<T>
+  /** This node's id. */
+  node: string
   /** As the node enrolled, and with what the newest manifest says. */
   enrolled: Enrolment | undefined
   current: Enrolment | undefined
+  /** The guardians that it has proven. */
+  set: GuardianSet | undefined
   signal: AbortSignal
   onWay: (way: RekeyedWay, of: number) => void
 }
@@ -40,7 +46,7 @@ export interface Rekeying {
 const holdersLabel = 'holders'
 
 /**
- * Renews the automatic ways, and seals the holders' way anew when the manifest names others; what else
+ * Renews the automatic ways, with the manifest's pins of today, and seals the holders' way anew when the manifest names others; what else
  * people have bound is named and left: it needs them.
  */
 export async function rekeyNode(rekeying: Rekeying): Promise<RekeyedWay[]> {
@@ -68,7 +74,20 @@ async function renew(rekeying: Rekeying, slot: ListedSlot): Promise<number | und
   if (purpose === 'recovery') return await moveToHolders(rekeying, slot)
   if (purpose !== 'automatic') return undefined
   const options = { signal, ...(label === undefined ? {} : { label }) }
-  return (await change((...vault) => regenVault(...vault, keyslot, options))).keyslot
+  const wanted = wantedOf(rekeying, slot)
+  const changed = await change((...vault) =>
+    wanted === undefined
+      ? regenVault(...vault, keyslot, options)
+      : editVault(...vault, keyslot, wanted, { ...options, force: true }),
+  )
+  return changed.keyslot
+}
+
+/** What the manifest wants in the place of the agent's own way, where that is something else. */
+function wantedOf({ node, current, set }: Rekeying, slot: ListedSlot): Policy | undefined {
+  if (current === undefined || slot.label !== wayLabel(set)) return undefined
+  const wanted = automaticPolicy(node, { ...current, genesis: true }, set)
+  return isBoundTo(slot, wanted) ? undefined : wanted
 }
 
 /**

@@ -100,6 +100,29 @@ test('a rekey seals the way of holders who have gone for those who came', async 
   await vault.unlock(signal, () => undefined)
 })
 
+test('a rekey binds with the pins that the manifest names today', async () => {
+  await using stack = new AsyncDisposableStack()
+  let policy: PolicyDocument | undefined
+  const vault = await newVault(stack, { policy: () => policy })
+  await vault.format(enrolment, undefined, signal)
+  const pins = { t: 1, pins: { temporary: [{}] } }
+  policy = { ...manifestPolicy, vault: { pins } }
+  const bound = async () => {
+    await vault.rekey(signal, () => undefined)
+    const { slots } = await vault.list()
+    return slots.find(({ purpose }) => purpose === 'automatic')?.policy
+  }
+  const both = {
+    pin: 'sss',
+    config: { t: 2, pins: { temporary: [{}], sss: [pins] } },
+  }
+  assert.deepEqual(await bound(), both)
+  assert.deepEqual(await bound(), both)
+  policy = { ...manifestPolicy, vault: {} }
+  assert.deepEqual(await bound(), { pin: 'temporary', config: {} })
+  await vault.unlock(signal, () => undefined)
+})
+
 test('a rekey leaves a way back alone that the enrolment never named', async () => {
   await using stack = new AsyncDisposableStack()
   let enrolled = enrolment

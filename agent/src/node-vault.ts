@@ -62,6 +62,8 @@ export interface NodeVaultOptions {
   enrolment: () => Enrolment | undefined
   /** The newest that the coordinator has signed. */
   policy?: () => PolicyDocument | undefined
+  /** The guardians that the node has proven. */
+  set?: () => GuardianSet | undefined
   /** What uses the opened vault. */
   users?: VaultUsers
 }
@@ -266,8 +268,9 @@ export class NodeVault {
   ): Promise<RekeyedWay[]> {
     const change = <T>(act: (deps: VaultDeps, volume: VolumeRef) => Promise<T>) =>
       this.#alone(() => act(this.#deps, this.#volume))
-    const [enrolled, current] = [this.#options.enrolment(), this.#enrolment]
-    return await rekeyNode({ change, enrolled, current, signal, onWay })
+    const { node, enrolment, set } = this.#options
+    const policies = { enrolled: enrolment(), current: this.#enrolment, set: set?.() }
+    return await rekeyNode({ change, node, ...policies, signal, onWay })
   }
 
   /** Removes every automatic way that the agent made but one. */
