@@ -17,6 +17,13 @@ export function manifestDigest(manifest: Manifest): string {
 }
 
 /**
+ * Characters of its canonical JSON. What is in force is read again by every duty, stands in the record
+ * of the ceremony that approves it beside the holders' keys, and goes to agents in one document: each
+ * of them takes a million, and a manifest that could be put in force but not be read would end them all.
+ */
+const largestManifest = 400_000
+
+/**
  * Reads a manifest strictly: its form, and that every key in it is one that can do its work, before
  * anything is made for it. @throws Fault coordinator.manifest_invalid with every problem and its place
  */
@@ -29,9 +36,11 @@ export function readManifest(value: unknown): Manifest {
     }))
     throw invalid(z.prettifyError(parsed.error).replace(/\s+/g, ' '), issues)
   }
-  const issues = [...keyProblems(parsed.data), ...userProblems(parsed.data)]
-  if (issues.length === 0) return parsed.data
-  throw invalid(issues.map(({ path, message }) => `${path}: ${message}`).join('; '), issues)
+  const manifest = parsed.data
+  const issues = [keyProblems, userProblems, sizeProblems].flatMap((look) => look(manifest))
+  if (issues.length === 0) return manifest
+  const texts = issues.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`))
+  throw invalid(texts.join('; '), issues)
 }
 
 interface Issue {
@@ -112,6 +121,12 @@ function userProblems({ users }: Manifest): Issue[] {
   const named = Object.values(users)
   if (named.length === 0 || named.some(({ roles }) => roles.includes('admin'))) return []
   return [{ path: 'users', message: 'nobody has the role admin, so nobody could set another one' }]
+}
+
+function sizeProblems(manifest: Manifest): Issue[] {
+  const { length } = canonicalJson(manifest)
+  if (length <= largestManifest) return []
+  return [{ path: '', message: `it has ${length} characters, and ${largestManifest} are the most` }]
 }
 
 /** What changes from one manifest to another, member by member. */

@@ -89,6 +89,25 @@ test('a manifest that names users must leave somebody who can set the next one',
   assert.deepEqual(problems({ users: {} }), [])
 })
 
+test('a manifest that could be put in force and never be read again is refused', async () => {
+  const words = (most: number) => Array.from({ length: 64 }, () => 'x'.repeat(most))
+  const services = (count: number) => {
+    const names = Array.from({ length: count }, (_, index) => `service-${index}`)
+    return Object.fromEntries(
+      names.map((name) => [name, { command: words(1000), directory: name }]),
+    )
+  }
+  assert.deepEqual(problems({ services: services(20) }), [''])
+  await using here = await cluster()
+  const { coordinator, deps } = here
+  const wide = { ...manifestOf(people.slice(0, 3), 2), services: services(6) }
+  const { ceremony } = await proposeManifest(coordinator, deps, wide, 'test')
+  assert.ok(ceremony)
+  await answerAll(coordinator, ceremony, [alice, bob])
+  const { manifest } = (await currentManifest(coordinator)) ?? {}
+  assert.equal(Object.keys(manifest?.services ?? {}).length, 6, 'the largest one is read again')
+})
+
 const named = (who: readonly Person[], threshold: number, changes: Record<string, unknown>) => ({
   ...manifestOf(who, threshold),
   ...changes,
