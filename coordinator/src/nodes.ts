@@ -54,8 +54,11 @@ export async function nodeRow(database: Database | Work, node: string): Promise<
   })
 }
 
+/** Made once: this is asked for every node of a fleet, again and again. */
+const guardiansSchema = z.array(z.string())
+
 export function guardiansOf(row: Pick<NodeRow, 'guardians'>): string[] {
-  return z.array(z.string()).parse(parseJson(row.guardians, 'the guardians'))
+  return guardiansSchema.parse(parseJson(row.guardians, 'the guardians'))
 }
 
 export function portsOf(row: Pick<NodeRow, 'ports'>): { peer: number; wireguard: number } {

@@ -57,9 +57,9 @@ export async function readViews(
   const shared = await wardsWithKeysAt(database, [...leavers])
   const phases = z.enum(nodePhases)
   return new Map(
-    rows.map((row): [string, NodeView] => [
-      row.node,
-      {
+    rows.map((row): [string, NodeView] => {
+      const guardians = guardiansOf(row)
+      const view: NodeView = {
         node: row.node,
         name: row.name,
         domain: row.domain ?? undefined,
@@ -69,14 +69,15 @@ export async function readViews(
         heardAt: row.heard_at ?? 0,
         epoch: row.epoch,
         threshold: row.threshold,
-        guardians: guardiansOf(row),
+        guardians,
         waiting: row.phase === 'enrolling' && waiting.has(row.node),
         genesis: row.genesis !== 0,
         leaving: leavers.has(row.node),
-        sharedWithLeaver: shared.has(row.node) || guardiansOf(row).some((id) => leavers.has(id)),
+        sharedWithLeaver: shared.has(row.node) || guardians.some((id) => leavers.has(id)),
         rebooting: going.get(row.node)?.has('reboot') === true,
-      },
-    ]),
+      }
+      return [row.node, view]
+    }),
   )
 }
 
