@@ -15,6 +15,7 @@ export interface GuestImage {
 const modules = [
   'virtio_pci',
   'virtio_blk',
+  'virtio_net',
   'dm_mod',
   'dm_crypt',
   'xts',
@@ -77,6 +78,25 @@ export async function buildImage(
   const kernel = boot.find((name) => name.startsWith('vmlinuz-'))
   if (kernel === undefined) throw new Error('the kernel package has no vmlinuz')
   return { kernel: join(kernelTree, 'boot', kernel), initrd }
+}
+
+/**
+ * Makes one program of a source file and all it imports, and gives its files by their paths in the
+ * guest: `guest/NAME` is the program.
+ */
+export async function bundled(
+  checkout: string,
+  source: string,
+  folder: string,
+  name: string,
+): Promise<Record<string, string>> {
+  const rolldown = join(checkout, 'node_modules/.bin/rolldown')
+  await run(process.execPath, [
+    ...[rolldown, source, '--format', 'esm', '--platform', 'node', '--dir', folder],
+    ...['--entry-file-names', name, '--chunk-file-names', '[name]-[hash].mjs'],
+  ])
+  const files = await readdir(folder)
+  return Object.fromEntries(files.map((file) => [`guest/${file}`, join(folder, file)]))
 }
 
 /** Downloads and unpacks Debian's cloud kernel once; later runs find it. */

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { run } from '@holdfast/base'
 import { bootGuest } from './guest.ts'
-import { buildImage } from './image.ts'
+import { buildImage, bundled } from './image.ts'
 import { addSystemd, systemdInit } from './systemd-guest.ts'
 
 // A whole agent under a real systemd as process 1, with a volume that device-mapper holds open: what
@@ -29,19 +28,14 @@ async function bootScenario(): Promise<{ steps: Step[]; console: string }> {
     const disk = join(folder, 'disk')
     await writeFile(disk, '')
     await truncate(disk, 1024 * 1024)
-    const bundle = join(folder, 'bundle')
-    const rolldown = join(checkout, 'node_modules/.bin/rolldown')
     const source = join(checkout, 'agent/src/services.vm.ts')
-    await run(process.execPath, [
-      ...[rolldown, source, '--format', 'esm', '--platform', 'node', '--dir', bundle],
-      ...['--entry-file-names', '[name].mjs', '--chunk-file-names', '[name]-[hash].mjs'],
-    ])
-    const files: Record<string, string> = { 'usr/lib/guest/probe.mjs': join(here, 'probe.mjs') }
-    for (const name of await readdir(bundle)) {
-      const to = name === 'services.vm.mjs' ? 'guest/scenario.mjs' : `guest/${name}`
-      files[to] = join(bundle, name)
+    const files = {
+      ...(await bundled(checkout, source, join(folder, 'bundle'), 'scenario.mjs')),
+      'usr/lib/guest/probe.mjs': join(here, 'probe.mjs'),
     }
-    const image = await buildImage(folder, checkout, systemdInit, (root) => addSystemd(root, files))
+    const image = await buildImage(folder, checkout, systemdInit(), (root) =>
+      addSystemd(root, files),
+    )
     const console = await bootGuest(image, disk, folder, 1_500_000)
     const steps = [...console.matchAll(/^STEP (.*?)\r?$/gm)].map(
       ([, line = '']) => JSON.parse(line) as Step, // the scenario's own lines

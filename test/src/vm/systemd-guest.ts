@@ -5,8 +5,11 @@ import { copyWithLibraries } from './image.ts'
 // What a guest needs besides `image.ts` to run Debian's systemd as process 1: its programs, a journal,
 // the targets between them, and one service that is the test.
 
-/** Unpacks the initial RAM disk into a tmpfs, which systemd can pivot in and out of, and starts it. */
-export const systemdInit = `#!/bin/sh
+/**
+ * Unpacks the initial RAM disk into a tmpfs, which systemd can pivot in and out of, and starts it.
+ * @param before lines of shell that prepare the new root, which is /new
+ */
+export const systemdInit = (before = '') => `#!/bin/sh
 /bin/busybox --install -s /bin
 export PATH=/bin:/usr/bin:/usr/sbin
 mount -t proc proc /proc && mount -t sysfs sys /sys && mount -t devtmpfs dev /dev
@@ -17,6 +20,7 @@ for each in bin etc guest lib lib64 root usr var; do cp -a /$each /new/; done
 mkdir -p /new/proc /new/sys /new/dev /new/run /new/tmp
 chmod 1777 /new/tmp
 mkdir -p /dev/shm && mount -t tmpfs shm /dev/shm
+${before}
 for each in proc sys dev; do mount --move /$each /new/$each; done
 exec switch_root /new /lib/systemd/systemd
 `
@@ -55,27 +59,40 @@ const copied = [
   'umount.target',
 ]
 
-const scenario = `[Unit]
-Description=the test
+/** A service of the guest that writes to its console. */
+const unit = (command: string) => `[Unit]
 Requires=systemd-journald.socket
 After=systemd-journald.socket systemd-journald.service basic.target
 
 [Service]
-ExecStart=/usr/bin/node /guest/scenario.mjs
+ExecStart=${command}
 StandardOutput=tty
 StandardError=tty
 TTYPath=/dev/console
 `
 
-/** Adds systemd and the scenario to the tree of an image. */
-export async function addSystemd(root: string, files: Record<string, string>): Promise<void> {
+/** The scenario is all that such a guest runs. */
+const onlyScenario = { guest: '/usr/bin/node /guest/scenario.mjs' }
+
+/**
+ * Adds systemd to the tree of an image.
+ * @param files files of this machine, by their paths in the guest
+ * @param services commands that the guest runs at every boot, by the names of their units
+ */
+export async function addSystemd(
+  root: string,
+  files: Record<string, string>,
+  services: Record<string, string> = onlyScenario,
+): Promise<void> {
   for (const program of programs) await copyWithLibraries(root, program, program)
   const units = join(root, 'lib/systemd/system')
   await mkdir(units, { recursive: true })
   for (const unit of copied) await copyFile(join('/lib/systemd/system', unit), join(units, unit))
-  await writeFile(join(units, 'guest.service'), scenario)
   await mkdir(join(units, 'multi-user.target.wants'))
-  await symlink('../guest.service', join(units, 'multi-user.target.wants/guest.service'))
+  for (const [name, command] of Object.entries(services)) {
+    await writeFile(join(units, `${name}.service`), unit(command))
+    await symlink(`../${name}.service`, join(units, `multi-user.target.wants/${name}.service`))
+  }
   await mkdir(join(units, 'sockets.target.wants'))
   for (const socket of ['systemd-journald.socket', 'systemd-journald-audit.socket'])
     await symlink(`../${socket}`, join(units, 'sockets.target.wants', socket))
