@@ -1,11 +1,10 @@
 import { createHash, type KeyObject } from 'node:crypto'
-import { once } from 'node:events'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { canonicalJson, type Fault, isFault, parseJsonObject, type Secret } from '@holdfast/base'
 import { type Enrolment, enrolmentSchema, type NodeCard } from '@holdfast/protocol/frames'
 import { z } from 'zod'
 import { linkFault } from './faults.ts'
+import { openListener, readBody } from './listener.ts'
 import {
   type Attempts,
   countWrong,
@@ -67,17 +66,8 @@ export async function openEnrolmentPort(options: EnrolmentPortOptions): Promise<
   server.maxConnections = 64
   server.requestTimeout = 10_000
   server.headersTimeout = 5_000
-  server.listen(options.port ?? enrolmentPort, options.host)
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo // a listening TCP server has one
-  return { port, [Symbol.asyncDispose]: () => close(server) }
-}
-
-async function close(server: Server): Promise<void> {
-  const closed = once(server, 'close')
-  server.close()
-  server.closeAllConnections()
-  await closed
+  const { port = enrolmentPort, host } = options
+  return await openListener(server, { port, host })
 }
 
 async function handle(
@@ -93,7 +83,11 @@ async function handle(
   try {
     if (request.method === 'GET') return send(200, await desk.card(keyOf(request)))
     if (request.method !== 'POST') return send(405, { error: { code: 'link.method_not_allowed' } })
-    const body = parseJsonObject(await bodyOf(request), 'the offer', bodyLimit)
+    const body = parseJsonObject(
+      await readBody(request, bodyLimit, tooLong),
+      'the offer',
+      bodyLimit,
+    )
     send(200, await desk.take(body, request.socket.remoteAddress ?? ''))
   } catch (error) {
     const { code, message } = isFault(error)
@@ -108,16 +102,7 @@ function keyOf(request: IncomingMessage): string {
   return keySchema.parse(key)
 }
 
-async function bodyOf(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  let size = 0
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length
-    if (size > bodyLimit) throw linkFault('link.enrolment_refused', 'the request is too long')
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
-}
+const tooLong = () => linkFault('link.enrolment_refused', 'the request is too long')
 
 /** The answers of the port, apart from HTTP. */
 class EnrolmentDesk {

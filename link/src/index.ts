@@ -27,6 +27,7 @@ export {
 export { type ExchangeOptions, exchange, type Reply } from './exchange.ts'
 export { linkFault } from './faults.ts'
 export { keyId } from './key-id.ts'
+export { type Listener, openListener, readBody } from './listener.ts'
 export { formatCode, makeCode, parseCode } from './sealed-channel.ts'
 export {
   type AgentSession,
