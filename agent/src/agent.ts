@@ -79,6 +79,7 @@ class RunningAgent implements Agent {
       clock: this.#clock,
       enrolment: () => this.state.enrolment,
       policy: () => this.#member?.documents.policy,
+      set: () => this.state.set,
       users: this.#works,
     })
     this.#runner = new LifeRunner({
@@ -177,7 +178,8 @@ class RunningAgent implements Agent {
     const { repaired } = this.#directory
     if (repaired.length > 0) this.#event({ kind: 'repaired', copies: repaired })
     this.#joinIfEnrolled(this.state)
-    await this.#membership
+    // Without the others this node still opens its own vault; what is wrong has been told.
+    await this.#membership?.catch(() => undefined)
     const device = await this.#vault.mapped()
     this.#works.start(device)
     await this.#runner.tell({ kind: 'started', open: device !== undefined })
@@ -322,13 +324,14 @@ class RunningAgent implements Agent {
       tell: (event) => this.#runner.tell(event),
       onSession: ({ kind }) => this.#event({ kind: 'session', state: kind }),
       onNetwork: () => void this.#tellPhase(),
+      onPeerPort: (port) => this.#event({ kind: 'peer_port', port }),
+      ...(this.#options.backoff === undefined ? {} : { backoff: this.#options.backoff }),
       onIncident: (code, text) => this.#incident(code, text),
       signal: this.#signal,
     })
     this.#membership.then(
       (membership) => {
         this.#member = membership
-        this.#event({ kind: 'peer_port', port: membership.peerPort })
       },
       (error: unknown) => {
         this.#membership = undefined // the next report tries again

@@ -1,6 +1,7 @@
 import { readdir, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { readIfPresent, removeDurable, shredDurable, writeDurable } from '@holdfast/base'
+import { isReleaseLog } from './release-log.ts'
 
 // Panic 2 and 3 end with the node's identity: its keys, its boot state, what it guards for others,
 // the coordinator's documents. A mark is written first, so that a start after a power cut goes on and
@@ -8,7 +9,7 @@ import { readIfPresent, removeDurable, shredDurable, writeDurable } from '@holdf
 // sealed header backups, the audit log and the release log.
 
 const mark = 'forgetting'
-const kept = ['forgetting', 'lock', 'panic', 'receipts', 'releases.log', 'vaults']
+const kept = ['forgetting', 'lock', 'panic', 'receipts', 'vaults']
 
 /** Destroys the identity in a node's directory; bears being done again. */
 export async function forgetNode(path: string): Promise<void> {
@@ -22,7 +23,7 @@ export async function finishForgetting(path: string): Promise<boolean> {
   // The keys first: without them the rest is worth nothing.
   for (const name of ['keys.json', 'keys-new.json']) await shredDurable(join(path, name))
   for (const entry of await readdir(path)) {
-    if (!kept.includes(entry)) await shredAll(join(path, entry))
+    if (!kept.includes(entry) && !isReleaseLog(entry)) await shredAll(join(path, entry))
   }
   await removeDurable(join(path, mark))
   return true

@@ -1,23 +1,28 @@
-import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { canonicalJson, type Fault, isFault, parseJson } from '@holdfast/base'
-import { nodeOf, type OwnCertificate, serverTls } from '@holdfast/link'
+import {
+  type Listener,
+  nodeOf,
+  type OwnCertificate,
+  openListener,
+  readBody,
+  serverTls,
+} from '@holdfast/link'
 import { lockedStatePath, unlockPath } from '@holdfast/protocol/locked-state'
-import { z } from 'zod'
 import { agentFault } from './faults.ts'
 import type { Caller, Guardian } from './guardian.ts'
 import type { LockedApi } from './locked-api.ts'
-import { peerRequestSchema } from './peer-protocol.ts'
+import { checkedRequest, peerRequestSchema } from './peer-protocol.ts'
 
 // The peer endpoint: HTTPS, TLS 1.3. Guarding is for nodes whose certificate the fleet has issued; how
 // this node stands and pushing a key is for anybody. Small bodies, short deadlines, few connections,
 // and of those only some for strangers: what it answers is needed most when many ask at once.
 
 export interface GuardianServerOptions {
-  guardian: Guardian
+  /** Who answers wards; throws the fault that wards are told when nobody does. */
+  guardian: () => Guardian
   /** What strangers may see and do too. */
   lockedApi?: LockedApi
   /** The outside address of a caller in the tunnel; any other as it is. */
@@ -29,11 +34,11 @@ export interface GuardianServerOptions {
   host?: string
   /** 0 takes a free one. */
   port: number
+  /** Told of what went wrong here and not with the asker, who is told no more than that it did. */
+  onError: (error: unknown) => void
 }
 
-export interface GuardianServer extends AsyncDisposable {
-  readonly port: number
-}
+export type GuardianServer = Listener
 
 /** Where guardians listen unless configured otherwise. */
 export const peerPort = 9998
@@ -54,17 +59,7 @@ export async function openGuardianServer(options: GuardianServerOptions): Promis
   server.maxConnections = 512
   server.requestTimeout = 10_000
   server.headersTimeout = 5_000
-  server.listen(port, host)
-  await once(server, 'listening')
-  return {
-    port: (server.address() as AddressInfo).port, // a listening TCP server has one
-    [Symbol.asyncDispose]: async () => {
-      const closed = once(server, 'close')
-      server.close()
-      server.closeAllConnections()
-      await closed
-    },
-  }
+  return await openListener(server, { port, host })
 }
 
 /** Connections of strangers, in all and from one address, at the same time. */
@@ -106,7 +101,8 @@ async function respond(
   try {
     send(200, await answer(options, request))
   } catch (error) {
-    const fault = asFault(error)
+    if (request.destroyed && !request.complete) return // whoever asked has gone
+    const fault = asFault(error, options.onError)
     const { code, message, details = {} } = fault
     const { retryAfter, epochs } = details
     const wait: Record<string, string> =
@@ -127,14 +123,14 @@ async function answer(
     return await lockedApi.unlock(sourceOf(request), await jsonOf(request, pushLimit))
   const shown = callerOf(request)
   const caller = { ...shown, source: (await outside?.(shown.source)) ?? shown.source }
-  if (request.method === 'GET' && url === '/peer/nonce') return { nonce: guardian.nonce(caller) }
+  if (request.method === 'GET' && url === '/peer/nonce') return { nonce: guardian().nonce(caller) }
   const [, action, kid] = /^\/peer\/(rec|probe)\/([\w-]{43})$/.exec(url) ?? []
   if (request.method !== 'POST' || kid === undefined)
     throw agentFault('agent.request_malformed', 'there is no such thing here')
-  const body = peerRequestSchema.parse(await jsonOf(request, bodyLimit))
+  const body = checkedRequest(peerRequestSchema, await jsonOf(request, bodyLimit))
   return action === 'rec'
-    ? await guardian.release(caller, kid, body)
-    : await guardian.probe(caller, kid, body)
+    ? await guardian().release(caller, kid, body)
+    : await guardian().probe(caller, kid, body)
 }
 
 function callerOf(request: IncomingMessage): Caller {
@@ -149,30 +145,32 @@ function sourceOf({ socket }: IncomingMessage): string {
 }
 
 async function jsonOf(request: IncomingMessage, limit: number): Promise<unknown> {
-  return parseJson(await bodyOf(request, limit), 'the request', limit)
+  return parseJson(await readBody(request, limit, tooLong), 'the request', limit)
 }
 
-async function bodyOf(request: IncomingMessage, limit: number): Promise<string> {
-  const chunks: Buffer[] = []
-  let size = 0
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length
-    if (size > limit) throw agentFault('agent.request_malformed', 'the request is too long')
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
+const tooLong = () => agentFault('agent.request_malformed', 'the request is too long')
+
+/**
+ * What the asker is told. What is not about the request - a file that cannot be read, a TPM that is
+ * silent, a defect of ours - is this node's own business, and outside it is one code and no more.
+ */
+function asFault(error: unknown, onError: (error: unknown) => void): Fault {
+  if (isFault(error) && isAboutRequest(error)) return error
+  onError(error)
+  return agentFault('agent.guardian_failed', 'this node could not answer')
 }
 
-function asFault(error: unknown): Fault {
-  if (isFault(error)) return error
-  if (error instanceof z.ZodError)
-    return agentFault('agent.request_malformed', 'the request does not have the agreed form')
-  return agentFault('agent.guardian_refused', 'this node could not answer')
+function isAboutRequest({ code, kind }: Fault): boolean {
+  if (kind === 'internal') return false
+  if (/^(vault|base\.bad|crypto)[._]/.test(code)) return true
+  return (
+    kind !== 'integrity' && /^agent\.(guardian|ward|nonce|signature|request|push|key)_/.test(code)
+  )
 }
 
 function statusOf({ code, kind }: Fault): number {
   if (code === 'agent.guardian_rate' || code === 'agent.push_rate') return 429
-  if (code === 'agent.guardian_held') return 503
+  if (kind === 'unavailable') return 503
   if (kind === 'absent') return 404
   if (kind === 'invalid') return 400
   return kind === 'integrity' || kind === 'refused' ? 403 : 500

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { appendFile, cp, readFile, rm, writeFile } from 'node:fs/promises'
+import { appendFile, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { request as httpsRequest } from 'node:https'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -19,7 +19,7 @@ import {
 } from './peer-fleet.ts'
 import { peerPin, peerPlaceOf } from './peer-pin.ts'
 import { requestBody } from './peer-protocol.ts'
-import { ReleaseLog, verifyReleaseLog } from './release-log.ts'
+import { verifyReleaseLog } from './release-log.ts'
 
 const plaintext = 'the volume passphrase'
 
@@ -314,11 +314,55 @@ test('the release log shows a change, and mends only its own torn end', async ()
   ]) {
     await writeFile(path, `${changed.trimEnd()}\n`)
     await assert.rejects(verifyReleaseLog(path), { code: 'agent.log_damaged' })
-    await assert.rejects(
-      ReleaseLog.open(path, () => 0),
-      { code: 'agent.log_damaged' },
-    )
   }
+})
+
+test('what went wrong inside is told inside, and outside only that it did', async () => {
+  await using fleet = await peerFleet()
+  const guardian = await fleet.guardian()
+  const { ward, sealed, kid } = await alone(fleet, guardian)
+  const path = join(guardian.directory, 'wards', ward.node, '1.jwk')
+  const asked = async () => {
+    const signal = AbortSignal.timeout(60_000)
+    const failed = await probePeer(ward, peerPlaceOf(parseJwe(sealed)), signal).catch(String)
+    assert.doesNotMatch(`${failed}`, new RegExp(guardian.directory))
+    return `${failed}`
+  }
+  const whole = await readFile(path, 'utf8')
+  await writeFile(path, whole.replace('"P-256"', '"P-25"'))
+  assert.match(await asked(), /could not answer/)
+  assert.ok(isFault(guardian.errors[0], 'agent.ward_key_damaged'))
+  assert.ok(!`${guardian.errors[0]}`.includes(JSON.parse(whole).key.d))
+  await rm(path)
+  await mkdir(path)
+  assert.match(await asked(), /could not answer/)
+  assert.ok(isFault(guardian.errors[1], 'base.file_unreadable'))
+  await rm(path, { recursive: true })
+  guardian.keys.find = () => Promise.reject(new TypeError('a defect'))
+  assert.match(await asked(), /could not answer/)
+  assert.match(String(guardian.errors[2]), /a defect/)
+  assert.equal(guardian.errors.length, 3)
+
+  // Of what is wrong with a request its asker hears everything, and nobody else anything.
+  const { code } = await call(ward, guardian, `/peer/rec/${kid}`, { body: '{}' })
+  assert.equal(code, 'agent.request_malformed')
+  assert.equal(guardian.errors.length, 3)
+})
+
+test('what a ward that asks all the time adds to the log and to the alarms is bounded', async () => {
+  await using fleet = await peerFleet()
+  const guardian = await fleet.guardian({ policy: { holdMinutes: 10 } })
+  const { ward, kid } = await alone(fleet, guardian)
+  for (let turn = 0; turn < 70; turn += 1) {
+    const nonce = await fetchNonce(ward, guardian)
+    const body = await signedRequest(ward, guardian, kid, nonce)
+    const localAddress = `127.0.0.${2 + (turn % 2)}`
+    const { code } = await call(ward, guardian, `/peer/rec/${kid}`, { body, localAddress })
+    assert.equal(code, 'agent.guardian_held')
+  }
+  assert.equal(guardian.incidents.length, 60)
+  const entries = await verifyReleaseLog(join(guardian.directory, 'releases.log'))
+  assert.equal(entries.length, 60)
 })
 
 test('a peer pin refuses what it cannot use', async () => {

@@ -4,7 +4,8 @@ import { curveOf, exchangeKey, jwkOf, parseEcPublicJwk, pointOf, toBytes } from 
 import { isSigned } from '@holdfast/link'
 import { agentFault } from './faults.ts'
 import { type PeerPurpose, type PeerRequest, probeProof, requestBody } from './peer-protocol.ts'
-import type { ReleaseEntry, ReleaseLog } from './release-log.ts'
+import type { ReleaseEntry } from './release-entries.ts'
+import type { ReleaseLog } from './release-log.ts'
 import { decideRelease, type ReleasePolicy, type WardMemory } from './release-rules.ts'
 import type { WardKey, WardKeys } from './ward-keys.ts'
 
@@ -40,8 +41,12 @@ const nonceLife = 60_000
 /** Outstanding nonces per ward, and probes per hour: generous for a node, little for a thief. */
 const mostNonces = 32
 const probesPerHour = 600
-/** Refusals of one node that are written down and announced within an hour; the rest is silence. */
-const refusalsPerHour = 60
+/**
+ * Refusals of one node, and apart from them its moves and holds, that are written down and announced
+ * within an hour; the rest is silence. Together with the other rules it bounds what one node adds to
+ * the log, of which only the newest segments are kept.
+ */
+const recordsPerHour = 60
 
 export class Guardian {
   readonly #deps: Omit<GuardianDeps, 'history'>
@@ -49,11 +54,14 @@ export class Guardian {
   readonly #memories = new Map<string, WardMemory>()
   readonly #probes = new Map<string, number[]>()
   readonly #refusals = new Map<string, number[]>()
+  readonly #moves = new Map<string, number[]>()
+  readonly #holds = new Map<string, number[]>()
 
   constructor({ history, ...deps }: GuardianDeps) {
     this.#deps = deps // without the log's entries, of which there may be hundreds of thousands
     for (const { event, ward, source } of history)
-      if (event === 'released') this.#memories.set(ward, { releases: [], lastSource: source })
+      if (event === 'released' || event === 'carried')
+        this.#memories.set(ward, { releases: [], lastSource: source })
   }
 
   /** A nonce for this caller. @throws Fault agent.guardian_rate */
@@ -133,15 +141,17 @@ export class Guardian {
       throw decision.fault
     }
     this.#memories.set(ward, decision.memory)
-    if (decision.moved) {
+    if (decision.moved && this.#mayRecord(this.#moves, ward)) {
       const text = `node ${ward} asks from ${source} and last asked from ${memory.lastSource}`
       onIncident('peer.ward_moved', text)
       await this.#log('moved', caller, about, '')
     }
     if (decision.kind === 'release') return
     const { retryAfter, begun } = decision
-    if (begun) onIncident('peer.release_held', `node ${ward} asks to be opened, from ${source}`)
-    await this.#log('held', caller, about, '')
+    if (this.#mayRecord(this.#holds, ward)) {
+      if (begun) onIncident('peer.release_held', `node ${ward} asks to be opened, from ${source}`)
+      await this.#log('held', caller, about, '')
+    }
     throw agentFault('agent.guardian_held', `held for another ${retryAfter} seconds`, {
       details: { retryAfter },
     })
@@ -161,7 +171,7 @@ export class Guardian {
     error: unknown,
   ): Promise<void> {
     const code = isFault(error) ? error.code : 'agent.guardian_refused'
-    if (!this.#mayRecord(caller.node)) return
+    if (!this.#mayRecord(this.#refusals, caller.node)) return
     await this.#log('refused', caller, request, code)
     const { onIncident } = this.#deps
     if (code === 'agent.guardian_frozen' || code === 'agent.guardian_source')
@@ -174,11 +184,11 @@ export class Guardian {
   }
 
   /** A stolen node must not fill its guardians' disks, nor bury its own alarm. */
-  #mayRecord(node: string): boolean {
+  #mayRecord(records: Map<string, number[]>, node: string): boolean {
     const now = this.#deps.monotonic()
-    const recent = (this.#refusals.get(node) ?? []).filter((at) => now - at < 3_600_000)
-    if (recent.length >= refusalsPerHour) return false
-    this.#refusals.set(node, [...recent, now])
+    const recent = (records.get(node) ?? []).filter((at) => now - at < 3_600_000)
+    if (recent.length >= recordsPerHour) return false
+    records.set(node, [...recent, now])
     return true
   }
 

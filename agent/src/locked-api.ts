@@ -8,6 +8,7 @@ import {
 import { agentFault } from './faults.ts'
 import { isEnd } from './life-end.ts'
 import type { LifeState } from './life-state.ts'
+import { checkedRequest } from './peer-protocol.ts'
 import type { UnlockProgress } from './unlock-progress.ts'
 
 // What anybody who reaches the peer port may see and do, whatever the phase: see how the node stands,
@@ -68,10 +69,10 @@ export class LockedApi {
     }
   }
 
-  /** @throws Fault agent.push_rate, and as `UnlockDesk.push` */
+  /** @throws Fault agent.push_rate, agent.request_malformed, and as `UnlockDesk.push` */
   async unlock(source: string, body: unknown): Promise<UnlockAnswer> {
     this.#pushes.take(source)
-    const { sealed } = unlockPushSchema.parse(body)
+    const { sealed } = checkedRequest(unlockPushSchema, body)
     try {
       return await this.#deps.push(sealed)
     } catch (error) {

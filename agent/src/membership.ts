@@ -4,6 +4,7 @@ import { type Clock, DurableRecord, isFault, messageOf } from '@holdfast/base'
 import {
   type Addressee,
   type AgentSession,
+  type Backoff,
   checkCommand,
   checkErrand,
   connectSession,
@@ -21,8 +22,7 @@ import { z } from 'zod'
 import type { Commands } from './commands.ts'
 import { Documents } from './documents.ts'
 import { agentFault } from './faults.ts'
-import { Guardian } from './guardian.ts'
-import { type GuardianServer, openGuardianServer } from './guardian-server.ts'
+import { Guarding } from './guarding.ts'
 import type { NodeKeys } from './identity.ts'
 import type { KeySeal } from './key-seal.ts'
 import type { LifeEvent } from './life.ts'
@@ -30,7 +30,6 @@ import type { GuardianSet } from './life-state.ts'
 import type { LockedApi } from './locked-api.ts'
 import { NodeNetwork, type NodeNetworkOptions } from './node-network.ts'
 import type { WardIdentity } from './peer-client.ts'
-import { ReleaseLog } from './release-log.ts'
 import type { ReleasePolicy } from './release-rules.ts'
 import { WardKeys } from './ward-keys.ts'
 
@@ -53,6 +52,9 @@ export interface MembershipDeps {
   tell: (event: LifeEvent) => Promise<boolean>
   onSession?: (state: SessionState) => void
   onNetwork: () => void
+  /** The peer endpoint is there, which may be later than the session. */
+  onPeerPort: (port: number) => void
+  backoff?: Backoff
   onIncident: (code: string, text: string) => void
   signal: AbortSignal
 }
@@ -90,9 +92,8 @@ export class Membership implements AsyncDisposable {
   readonly #deps: MembershipDeps
   readonly #witness: DurableRecord<Witness>
   readonly #stack = new AsyncDisposableStack()
-  #log: ReleaseLog | undefined
+  #guarding: Guarding | undefined
   #session: AgentSession | undefined
-  #server: GuardianServer | undefined
   #witnessed: Witness | undefined
 
   private constructor(deps: MembershipDeps, documents: Documents) {
@@ -129,11 +130,6 @@ export class Membership implements AsyncDisposable {
     return membership
   }
 
-  /** Where wards may ask. */
-  get peerPort(): number {
-    return this.#server?.port ?? 0
-  }
-
   get generation(): number {
     return this.#witnessed?.generation ?? 0
   }
@@ -155,32 +151,38 @@ export class Membership implements AsyncDisposable {
   }
 
   async #start(): Promise<void> {
-    const { directory, keys, enrolment, host, peerPort, clock, onIncident, lockedApi } = this.#deps
     this.#witnessed = await this.#witness.read()
-    await this.wards.wards() // makes the directory
-    await this.wards.sealPlain()
-    const path = join(directory, 'releases.log')
-    const { log, entries } = await ReleaseLog.open(path, () => clock.now())
-    this.#log = log
-    const guardian = new Guardian({
-      node: keys.node,
-      keys: this.wards,
-      log,
-      history: entries,
-      policy: () => this.#rules(),
-      frozen: (ward) => this.documents.frozen(ward),
-      onIncident,
-      monotonic: () => performance.now(),
-    })
-    const own = { key: keys.identity, certificate: enrolment.certificate }
-    const { authority } = enrolment
-    const place = { port: peerPort, ...(host === undefined ? {} : { host }) }
     await this.network.use(this.documents.peers?.peers ?? [])
-    const outside = (source: string) => this.network.outsideOf(source)
-    this.#server = this.#stack.use(
-      await openGuardianServer({ guardian, lockedApi, outside, own, authority, ...place }),
-    )
+    this.#guarding = this.#stack.use(await this.#guard())
     this.#session = this.#stack.use(this.#connect())
+  }
+
+  async #guard(): Promise<Guarding> {
+    const { directory, keys, enrolment, host, peerPort, clock, onIncident, ...deps } = this.#deps
+    const { lockedApi, onPeerPort, backoff, signal } = deps
+    return await Guarding.start({
+      directory,
+      guardian: {
+        node: keys.node,
+        keys: this.wards,
+        policy: () => this.#rules(),
+        frozen: (ward) => this.documents.frozen(ward),
+        onIncident,
+        monotonic: () => performance.now(),
+      },
+      server: {
+        lockedApi,
+        outside: (source) => this.network.outsideOf(source),
+        own: { key: keys.identity, certificate: enrolment.certificate },
+        authority: enrolment.authority,
+        port: peerPort,
+        ...(host === undefined ? {} : { host }),
+      },
+      onPort: onPeerPort,
+      clock,
+      ...(backoff === undefined ? {} : { backoff }),
+      signal,
+    })
   }
 
   #connect(): AgentSession {
@@ -308,7 +310,7 @@ export class Membership implements AsyncDisposable {
 
   /** The log of releases also says when a ward's key came and went. */
   async #note(event: 'prepared' | 'retired', ward: string, epoch: number): Promise<void> {
-    await this.#log?.append({ event, ward, epoch, source: 'coordinator', code: '' })
+    await this.#guarding?.note({ event, ward, epoch, source: 'coordinator', code: '' })
   }
 
   async #reshare({ kind: _, signature: __, ...set }: Frame<'reshare'>): Promise<void> {

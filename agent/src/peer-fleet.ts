@@ -38,6 +38,8 @@ export interface TestGuardian {
   keys: WardKeys
   url: string
   incidents: { code: string; text: string }[]
+  /** What went wrong inside and was not told to the asker. */
+  errors: unknown[]
   frozen: Map<string, string>
   /** Milliseconds; tests move it. */
   time: { now: number }
@@ -90,6 +92,7 @@ async function testGuardian(
     keys: new WardKeys(directory),
     url: '',
     incidents: [],
+    errors: [],
     frozen: new Map(),
     time: { now: 0 },
     start: async () => {
@@ -105,8 +108,12 @@ async function testGuardian(
         monotonic: () => guardian.time.now,
       }
       const { own, authority } = identity
-      const options = { guardian: new Guardian(deps), own, authority, host: '127.0.0.1', port }
-      server = await openGuardianServer(options)
+      const answering = new Guardian(deps)
+      server = await openGuardianServer({
+        guardian: () => answering,
+        ...{ own, authority, host: '127.0.0.1', port },
+        onError: (error) => guardian.errors.push(error),
+      })
       port = server.port
       guardian.url = `https://127.0.0.1:${port}`
     },

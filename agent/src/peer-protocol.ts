@@ -1,6 +1,7 @@
 import { createHmac, hkdfSync, timingSafeEqual } from 'node:crypto'
 import { canonicalJson, fromBase64url, type JsonObject, type Secret } from '@holdfast/base'
 import { z } from 'zod'
+import { agentFault } from './faults.ts'
 
 // What a ward and its guardian say to each other, over HTTPS with certificates of the fleet at both
 // ends.
@@ -31,6 +32,13 @@ export const peerRequestSchema = z.strictObject({
   signature: z.string().max(200),
 })
 export type PeerRequest = z.infer<typeof peerRequestSchema>
+
+/** What was sent to this node, if it has the agreed form. @throws Fault agent.request_malformed */
+export function checkedRequest<T>(schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  throw agentFault('agent.request_malformed', 'the request does not have the agreed form')
+}
 
 export const nonceReplySchema = z.object({ nonce: nodeId })
 export const pointReplySchema = z.object({ point: pointSchema })

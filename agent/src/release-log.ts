@@ -1,57 +1,87 @@
-import { createHash } from 'node:crypto'
-import { appendDurable, canonicalJson, isFault, parseJson, readIfPresent } from '@holdfast/base'
-import { z } from 'zod'
+import { basename, dirname, join } from 'node:path'
+import {
+  appendDurable,
+  type Fault,
+  isFault,
+  listDirectory,
+  readIfPresent,
+  removeDurable,
+  renameDurable,
+  writeDurable,
+} from '@holdfast/base'
 import { agentFault } from './faults.ts'
+import {
+  digestOf,
+  entryOf,
+  genesis,
+  isOpening,
+  type LastEntry,
+  type ReleaseEntry,
+  type ReleaseEvent,
+  readSegment,
+} from './release-entries.ts'
 
-// The record of everything a guardian was asked for, one JSON line each, every line with the digest of
-// the one before. A line is durable before its answer leaves. A crash can cut the last line off; the
-// next start closes it with a line that says so, and nothing else may be unreadable.
+// The record of everything a guardian was asked for. A line is durable before its answer leaves.
+//   PATH            the segment that grows
+//   PATH.next       the beginning of the one after it, while segments change
+//   PATH.N          closed segments by the number of their last entry; only the newest are kept
+//   PATH.damaged-K  what did not hang together; never deleted, never read again
+//
+// A crash can cut the last line off; the next start closes it with a line that says so. Anything else
+// that cannot be read means that somebody, or the disk, has changed it. Guarding goes on all the same,
+// with an incident and a new log: no rule is decided by the log except the alarm about a moved ward,
+// and many logs may be damaged by the one power cut after which a whole fleet needs its guardians. If
+// damage stopped them, then whoever can spoil a file could keep other people's vaults shut.
+//
+// What is carried into a new segment is where each ward was last answered. The rate rule counts in
+// memory by a clock that only goes forward, so that changing segments, a clock at 1970 and a clock set
+// back do not touch it.
 
-const entrySchema = z.strictObject({
-  n: z.number().int(),
-  /** Milliseconds since 1970 by this guardian's clock, for people only. */
-  at: z.number(),
-  event: z.enum(['released', 'probed', 'refused', 'held', 'moved', 'torn', 'prepared', 'retired']),
-  ward: z.string(),
-  epoch: z.number().int(),
-  source: z.string(),
-  code: z.string(),
-  previous: z.string(),
-  digest: z.string(),
-})
-export type ReleaseEntry = z.infer<typeof entrySchema>
-export type ReleaseEvent = Pick<ReleaseEntry, 'event' | 'ward' | 'epoch' | 'source' | 'code'>
+/** Bytes of one segment beyond what was carried into it. */
+const segmentBytes = 8 * 1024 * 1024
+/** Closed segments that are kept. */
+const segmentsKept = 16
+/** Wards whose last address is carried on; the latest ones. */
+const mostCarried = 10_000
+/** Logs were one file of up to this before there were segments. */
+const readLimit = 256 * 1024 * 1024
 
-const sizeLimit = 256 * 1024 * 1024
-const genesis = 'holdfast release-log 1'
+export interface ReleaseLogOptions {
+  /** Told when a log was set aside because it did not hang together. */
+  onDamage?: (fault: Fault) => void
+  segmentBytes?: number
+  /** At least 1. */
+  segmentsKept?: number
+}
+
+type Source = Pick<ReleaseEntry, 'epoch' | 'source'>
 
 export class ReleaseLog {
   readonly #path: string
   readonly #now: () => number
-  #last: { n: number; digest: string } = { n: 0, digest: genesis }
+  readonly #options: ReleaseLogOptions
+  readonly #sources = new Map<string, Source>()
+  #last: LastEntry = { n: 0, digest: genesis }
+  /** Bytes beyond what was carried into this segment. */
+  #size = 0
+  /** False while the files may not be what this object takes them for. */
+  #settled = false
   #queue: Promise<void> = Promise.resolve()
 
-  private constructor(path: string, now: () => number) {
+  private constructor(path: string, now: () => number, options: ReleaseLogOptions) {
     this.#path = path
     this.#now = now
+    this.#options = options
   }
 
-  /**
-   * Opens the log and checks all of it.
-   * @throws Fault agent.log_damaged
-   */
+  /** Opens the log, checks the segment that grows, and gives its entries. */
   static async open(
     path: string,
     now: () => number,
+    options: ReleaseLogOptions = {},
   ): Promise<{ log: ReleaseLog; entries: readonly ReleaseEntry[] }> {
-    const log = new ReleaseLog(path, now)
-    const { entries, torn } = readLog(await textOf(path), path)
-    const last = entries.at(-1)
-    if (last !== undefined) log.#last = last
-    if (torn !== undefined) {
-      await appendDurable(path, '\n')
-      await log.append({ event: 'torn', ward: '', epoch: 0, source: '', code: digestOf(torn) })
-    }
+    const log = new ReleaseLog(path, now, options)
+    const entries = await log.#load()
     return { log, entries }
   }
 
@@ -63,62 +93,179 @@ export class ReleaseLog {
   }
 
   async #append(event: ReleaseEvent): Promise<void> {
-    const { n, digest: previous } = this.#last
-    const entry = { ...event, n: n + 1, at: this.#now(), previous }
-    const digest = digestOf(canonicalJson(entry))
-    await appendDurable(this.#path, `${canonicalJson({ ...entry, digest })}\n`)
-    this.#last = { n: n + 1, digest }
+    if (!this.#settled) await this.#load()
+    this.#settled = false // what fails from here on may have been written in part
+    if (this.#size >= (this.#options.segmentBytes ?? segmentBytes)) {
+      const closed = `${basename(this.#path)}.${this.#last.n}`
+      await this.#change('continued', closed)
+    }
+    await this.#write(event)
+    this.#settled = true
+  }
+
+  async #write(event: ReleaseEvent): Promise<void> {
+    const { entry, line } = entryOf(event, this.#last, this.#now())
+    await appendDurable(this.#path, line)
+    this.#last = entry
+    this.#size += Buffer.byteLength(line)
+    this.#remember(entry)
+  }
+
+  /** Brings the files into order after whatever has happened, and reads the segment that grows. */
+  async #load(): Promise<readonly ReleaseEntry[]> {
+    await finishChange(this.#path)
+    const newest = (await closedSegments(this.#path)).at(-1) ?? 0
+    const text = await textOf(this.#path)
+    const { entries, torn, open, damage } = readSegment(text ?? '', newest)
+    for (const entry of entries) this.#remember(entry)
+    this.#last = entries.at(-1) ?? { n: newest, digest: genesis }
+    this.#size = Buffer.byteLength(text ?? '') - carriedBytes(text ?? '', entries)
+    const lost = entries.length === 0 && torn === undefined && newest > 0
+    if (text === undefined || lost || damage !== undefined) {
+      await this.#setAside(text === undefined ? 'is too large to be read' : atLine(damage))
+    } else if (torn !== undefined) {
+      if (open) await appendDurable(this.#path, '\n')
+      await this.#write({ ...nobody, event: 'torn', code: digestOf(torn) })
+    }
+    // Said again until something else is in the log: the power may have gone before anybody heard.
+    const [first] = entries
+    const untouched = entries.every(({ event }) => event === 'damaged' || event === 'carried')
+    if (untouched && first !== undefined) this.#announce('did not hang together', first.code)
+    await this.#prune()
+    this.#settled = true
+    return entries
+  }
+
+  /** Puts away what cannot be believed, and begins anew with what could be read before the damage. */
+  async #setAside(where: string): Promise<void> {
+    const isFile = await isThere(this.#path)
+    const aside = isFile ? `${basename(this.#path)}.damaged-${await nextDamaged(this.#path)}` : ''
+    await this.#change('damaged', aside)
+    this.#announce(where, aside)
+  }
+
+  #announce(where: string, aside: string): void {
+    const place = aside === '' ? 'only its older parts are there' : `it is now ${aside}`
+    const text = `${this.#path} ${where}: ${place}, and a new log has begun`
+    const hint = 'keep the file, and look at who could write there'
+    this.#options.onDamage?.(agentFault('agent.log_damaged', text, { hint }))
+  }
+
+  /**
+   * Begins a new segment; the old file takes the given name, none when there is no file. Killed at any
+   * step, `finishChange` undoes or completes it.
+   */
+  async #change(event: 'continued' | 'damaged', name: string): Promise<void> {
+    let last = this.#last
+    let text = ''
+    const add = (each: ReleaseEvent) => {
+      const { entry, line } = entryOf(each, last, this.#now())
+      last = entry
+      text += line
+    }
+    add({ ...nobody, event, code: name })
+    for (const [ward, source] of this.#sources) add({ event: 'carried', ward, ...source, code: '' })
+    await writeDurable(nextOf(this.#path), text)
+    if (name !== '') await renameDurable(this.#path, join(dirname(this.#path), name))
+    await renameDurable(nextOf(this.#path), this.#path)
+    this.#last = last
+    this.#size = 0
+    await this.#prune()
+  }
+
+  #remember({ event, ward, epoch, source }: ReleaseEntry): void {
+    if (event !== 'released' && event !== 'carried') return
+    this.#sources.delete(ward) // the latest are at the end
+    this.#sources.set(ward, { epoch, source })
+    const [oldest] = this.#sources.size > mostCarried ? this.#sources.keys() : []
+    if (oldest !== undefined) this.#sources.delete(oldest)
+  }
+
+  async #prune(): Promise<void> {
+    const closed = await closedSegments(this.#path)
+    const old = closed.slice(0, -(this.#options.segmentsKept ?? segmentsKept))
+    for (const n of old) await removeDurable(`${this.#path}.${n}`)
   }
 }
 
-/** Checks a whole log. @throws Fault agent.log_damaged */
+const nobody = { ward: '', epoch: 0, source: '', code: '' }
+
+/**
+ * Checks every segment that is there, and that each goes on from the one before; all their entries.
+ * @throws Fault agent.log_damaged
+ */
 export async function verifyReleaseLog(path: string): Promise<readonly ReleaseEntry[]> {
-  return readLog(await textOf(path), path).entries
-}
-
-async function textOf(path: string): Promise<string> {
-  return (await readIfPresent(path, sizeLimit))?.toString('utf8') ?? ''
-}
-
-/** Entries in order, and what stands after the last newline. */
-function readLog(text: string, path: string): { entries: ReleaseEntry[]; torn?: string } {
-  const lines = text.split('\n')
-  const rest = lines.pop() ?? ''
-  const entries: ReleaseEntry[] = []
-  let cut: string | undefined
-  for (const [index, line] of lines.entries()) {
-    const entry = parsed(line)
-    const last = entries.at(-1) ?? { n: 0, digest: genesis }
-    const follows = entry?.n === last.n + 1 && entry.previous === last.digest
-    const closes = cut === undefined || (entry?.event === 'torn' && entry.code === digestOf(cut))
-    if (entry !== undefined && follows && closes) {
-      entries.push(entry)
-      cut = undefined
-    } else if (entry === undefined && cut === undefined) cut = line
-    else throw damaged(path, index + 1)
+  const all: ReleaseEntry[] = []
+  for (const file of [...(await closedSegments(path)).map((n) => `${path}.${n}`), path]) {
+    const before = all.at(-1)
+    const { entries, damage } = readSegment((await textOf(file)) ?? '', before?.n ?? 0)
+    const [first] = entries
+    const goesOn = first?.n === (before?.n ?? 0) + 1 && first.previous === before?.digest
+    const wrong = before !== undefined && first?.event === 'continued' && !goesOn
+    if (damage !== undefined || wrong)
+      throw agentFault('agent.log_damaged', `${file} ${atLine(damage ?? 1)}`, {
+        hint: 'somebody has changed it: keep the file, and look at who could write there',
+      })
+    for (const entry of entries) all.push(entry)
   }
-  // A cut line may be the last one when the power went again before it was closed.
-  if (cut !== undefined && rest !== '') throw damaged(path, lines.length)
-  const torn = cut ?? (rest === '' ? undefined : rest)
-  return { entries, ...(torn === undefined ? {} : { torn }) }
+  return all
 }
 
-function parsed(line: string): ReleaseEntry | undefined {
+/** True for the log and all that has become of it: evidence that outlives a node's identity. */
+export function isReleaseLog(name: string): boolean {
+  return name === 'releases.log' || name.startsWith('releases.log.')
+}
+
+/** A change of segments that was interrupted is undone while the old file has its name, else completed. */
+async function finishChange(path: string): Promise<void> {
+  if (!(await isThere(nextOf(path)))) return
+  if (await isThere(path)) await removeDurable(nextOf(path))
+  else await renameDurable(nextOf(path), path)
+}
+
+const nextOf = (path: string) => `${path}.next`
+
+/** Numbers of the closed segments, ascending. */
+async function closedSegments(path: string): Promise<number[]> {
+  return (await endingsOf(path, /^(\d{1,15})$/)).sort((a, b) => a - b)
+}
+
+async function nextDamaged(path: string): Promise<number> {
+  return Math.max(0, ...(await endingsOf(path, /^damaged-(\d{1,9})$/))) + 1
+}
+
+async function endingsOf(path: string, form: RegExp): Promise<number[]> {
+  const start = `${basename(path)}.`
+  return (await listDirectory(dirname(path)))
+    .filter((name) => name.startsWith(start))
+    .flatMap((name) => form.exec(name.slice(start.length))?.[1] ?? [])
+    .map(Number)
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return (await listDirectory(dirname(path))).includes(basename(path))
+}
+
+/** Bytes of the lines that a segment was begun with. */
+function carriedBytes(text: string, entries: readonly ReleaseEntry[]): number {
+  let end = 0
+  for (const entry of entries) {
+    if (!isOpening(entry) && entry.event !== 'carried') break
+    end = text.indexOf('\n', end) + 1
+  }
+  return Buffer.byteLength(text.slice(0, end))
+}
+
+/** The text, empty when there is none; undefined when it is too large. */
+async function textOf(path: string): Promise<string | undefined> {
   try {
-    const { digest, ...entry } = entrySchema.parse(parseJson(line, 'an entry', 10_000))
-    return digestOf(canonicalJson(entry)) === digest ? { ...entry, digest } : undefined
+    return (await readIfPresent(path, readLimit))?.toString('utf8') ?? ''
   } catch (error) {
-    if (isFault(error) || error instanceof z.ZodError) return undefined
+    if (isFault(error, 'base.file_too_large')) return undefined
     throw error
   }
 }
 
-function digestOf(text: string): string {
-  return createHash('sha256').update(text).digest('base64url')
-}
-
-function damaged(path: string, line: number): Error {
-  return agentFault('agent.log_damaged', `${path} does not hang together at line ${line}`, {
-    hint: 'somebody has changed it: keep the file, and look at who could write there',
-  })
+function atLine(line: number | undefined): string {
+  return line === undefined ? 'is gone' : `does not hang together at line ${line}`
 }

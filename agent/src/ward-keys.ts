@@ -3,7 +3,6 @@ import { join } from 'node:path'
 import {
   canonicalJson,
   ensureDirectory,
-  isObject,
   listDirectory,
   parseJson,
   readIfPresent,
@@ -106,7 +105,8 @@ export class WardKeys {
 
   /**
    * The key by its thumbprint.
-   * @throws Fault agent.ward_unknown, agent.ward_stale, agent.ward_key_absent (details.epochs)
+   * @throws Fault agent.ward_unknown, agent.ward_stale, agent.ward_key_absent (details.epochs),
+   *   agent.ward_key_damaged
    */
   async find(ward: string, epoch: number, kid: string): Promise<WardKey> {
     const names = await this.#names(ward)
@@ -159,13 +159,19 @@ export class WardKeys {
     const bytes = await readIfPresent(path, 16_384)
     if (bytes === undefined) return undefined
     using content = await this.#keeping.unwrap(sealedName(ward, epoch), bytes)
-    const file = fileSchema.parse(parseJson(content.reveal().toString('utf8'), path))
-    const { d } = file.key
-    if (!isObject(file.key) || typeof d !== 'string')
-      throw malformed(`${path} holds no private key`)
-    const key: EcPrivateJwk = { ...parseEcPublicJwk(file.key, path), d }
-    const identity = createPublicKey(file.identity)
-    return { ward, identity, epoch, kid: thumbprint(key), key }
+    try {
+      const file = fileSchema.parse(parseJson(content.reveal().toString('utf8'), path))
+      const { d } = file.key
+      if (typeof d !== 'string') throw new TypeError('it holds no private key')
+      const key: EcPrivateJwk = { ...parseEcPublicJwk(file.key, path), d }
+      const identity = createPublicKey(file.identity)
+      return { ward, identity, epoch, kid: thumbprint(key), key }
+    } catch {
+      // Not even the cause's text: it may have a part of the key in it.
+      throw agentFault('agent.ward_key_damaged', `${path} is damaged`, {
+        hint: 'the other guardians still count; when its ward is re-shared this key goes',
+      })
+    }
   }
 }
 

@@ -28,7 +28,8 @@ const guardian = new Guardian({
   monotonic: () => performance.now(),
 })
 const server = await openGuardianServer({
-  guardian,
+  guardian: () => guardian,
+  onError: (error) => process.stderr.write(`${String(error)}\n`),
   own: { key: createPrivateKey(plan.self.key), certificate: plan.self.certificate },
   authority: plan.authority,
   host: '127.0.0.1',

@@ -1,0 +1,227 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  appendFile,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import type { ReleaseEntry } from './release-entries.ts'
+import { ReleaseLog, type ReleaseLogOptions, verifyReleaseLog } from './release-log.ts'
+
+const small = { segmentBytes: 700, segmentsKept: 3 }
+
+async function scratch() {
+  const folder = await mkdtemp(join(tmpdir(), 'holdfast-release-log-'))
+  return {
+    folder,
+    path: join(folder, 'releases.log'),
+    names: async () => (await readdir(folder)).sort(),
+    [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }),
+  }
+}
+
+const released = (ward: string, source: string) =>
+  ({ event: 'released', ward, epoch: 1, source, code: '' }) as const
+
+/** Where each ward was last answered, as a guardian reads it. */
+function sourcesOf(entries: readonly ReleaseEntry[]): Record<string, string> {
+  const known = entries.filter(({ event }) => event === 'released' || event === 'carried')
+  return Object.fromEntries(known.map(({ ward, source }) => [ward, source]))
+}
+
+async function reopened(path: string, options: ReleaseLogOptions = small) {
+  const damages: string[] = []
+  const onDamage = ({ message }: Error) => damages.push(message)
+  const opened = await ReleaseLog.open(path, () => 0, { ...options, onDamage })
+  return { ...opened, damages }
+}
+
+test('the log stays within its bound, and a new segment knows where wards last asked from', async () => {
+  await using here = await scratch()
+  const { log } = await reopened(here.path)
+  await log.append(released('rare', '192.0.2.9'))
+  for (let turn = 0; turn < 100; turn += 1) {
+    await log.append(released('ward', `192.0.2.${turn % 2}`))
+    await log.append({ ...released('ward', ''), event: 'probed' })
+  }
+  const names = await here.names()
+  assert.equal(names.length, 1 + small.segmentsKept, names.join())
+  for (const name of names) assert.ok((await stat(join(here.folder, name))).size < 3_000)
+  const { entries, damages } = await reopened(here.path)
+  assert.deepEqual(sourcesOf(entries), { rare: '192.0.2.9', ward: '192.0.2.1' })
+  assert.deepEqual(damages, [])
+  const all = await verifyReleaseLog(here.path)
+  assert.equal(all.at(-1)?.n, (all[0]?.n ?? 0) + all.length - 1, 'no gap between segments')
+  assert.ok(all.filter(({ event }) => event === 'continued').length >= small.segmentsKept)
+})
+
+test('a large log of the time before segments is read once and closed', async () => {
+  await using here = await scratch()
+  const { log: old } = await reopened(here.path, { segmentBytes: Number.MAX_SAFE_INTEGER })
+  for (let turn = 0; turn < 20; turn += 1) await old.append(released(`ward-${turn}`, '192.0.2.1'))
+  const { log, entries } = await reopened(here.path)
+  assert.equal(entries.length, 20)
+  await log.append(released('another', '192.0.2.2'))
+  assert.deepEqual(await here.names(), ['releases.log', 'releases.log.20'])
+  assert.equal(Object.keys(sourcesOf((await reopened(here.path)).entries)).length, 21)
+})
+
+test('a change in a closed segment, or between two, is found by a check of all', async () => {
+  await using here = await scratch()
+  const { log } = await reopened(here.path)
+  for (let turn = 0; turn < 12; turn += 1) await log.append(released('ward', `192.0.2.${turn}`))
+  const [, oldest = '', newer = ''] = await here.names()
+  const path = join(here.folder, oldest)
+  const whole = await readFile(path, 'utf8')
+  await writeFile(path, whole.replace('192.0.2.', '192.0.3.'))
+  await assert.rejects(verifyReleaseLog(here.path), { code: 'agent.log_damaged' })
+  await writeFile(path, whole)
+  await verifyReleaseLog(here.path)
+  await writeFile(path, `${whole.trimEnd().split('\n').slice(0, -1).join('\n')}\n`)
+  await assert.rejects(verifyReleaseLog(here.path), { code: 'agent.log_damaged' })
+  assert.ok(newer !== '')
+})
+
+test('damage in the middle sets the file aside, never deletes it, and guarding goes on', async () => {
+  await using here = await scratch()
+  const { log } = await reopened(here.path, {})
+  for (let turn = 0; turn < 3; turn += 1) await log.append(released(`ward-${turn}`, '192.0.2.1'))
+  for (const round of [1, 2]) {
+    const lines = (await readFile(here.path, 'utf8')).trimEnd().split('\n')
+    const damaged = `${[...lines.slice(0, -1), 'rubbish', ...lines.slice(-1)].join('\n')}\n`
+    await writeFile(here.path, damaged)
+    const { log: anew, damages } = await reopened(here.path, {})
+    assert.match(
+      damages.join(),
+      new RegExp(`at line \\d+: it is now releases.log.damaged-${round}`),
+    )
+    assert.equal(await readFile(`${here.path}.damaged-${round}`, 'utf8'), damaged)
+    await anew.append(released('later', '192.0.2.7'))
+    await verifyReleaseLog(here.path)
+  }
+  const { entries, damages } = await reopened(here.path, {})
+  assert.deepEqual(damages, [], 'said once')
+  assert.equal(entries[0]?.event, 'damaged')
+  assert.equal(sourcesOf(entries)['ward-0'], '192.0.2.1', 'what stood before the damage is known')
+})
+
+test('a log that was cleared or put back to an older one is noticed', async () => {
+  await using here = await scratch()
+  const { log } = await reopened(here.path)
+  await log.append(released('ward', '192.0.2.1'))
+  const early = await readFile(here.path)
+  for (let turn = 0; turn < 12; turn += 1) await log.append(released('ward', `192.0.2.${turn}`))
+  const spoiled = [
+    () => rm(here.path),
+    () => writeFile(here.path, ''),
+    () => writeFile(here.path, early),
+  ]
+  for (const spoil of spoiled) {
+    await spoil()
+    const { log: anew, damages } = await reopened(here.path)
+    assert.equal(damages.length, 1)
+    await anew.append(released('ward', '192.0.2.1'))
+    await verifyReleaseLog(here.path)
+  }
+})
+
+test('a torn end is closed also when the power goes again while it is closed', async () => {
+  await using here = await scratch()
+  const { log } = await reopened(here.path)
+  await log.append(released('ward', '192.0.2.1'))
+  const torn = (await readFile(here.path, 'utf8')).slice(0, 60)
+  for (const left of [torn, `${torn}\n`, `${torn}\n${torn}`]) {
+    await appendFile(here.path, left)
+    const { damages } = await reopened(here.path)
+    assert.deepEqual(damages, [])
+    assert.equal((await verifyReleaseLog(here.path)).at(-1)?.event, 'torn')
+  }
+})
+
+test('an append that fails leaves a log that goes on', async () => {
+  await using here = await scratch()
+  const { log } = await reopened(here.path)
+  await log.append(released('ward', '192.0.2.1'))
+  const whole = await readFile(here.path)
+  // What a full disk leaves is a part of a line, and an error; a folder in its place gives the error.
+  await rm(here.path)
+  await mkdir(here.path)
+  await assert.rejects(log.append(released('ward', '192.0.2.2')), { code: 'base.file_unreadable' })
+  await assert.rejects(log.append(released('ward', '192.0.2.2')), { code: 'base.file_unreadable' })
+  await rm(here.path, { recursive: true })
+  await writeFile(here.path, Buffer.concat([whole, whole.subarray(0, 40)]))
+  await log.append(released('ward', '192.0.2.3'))
+  const events = (await verifyReleaseLog(here.path)).map(({ event }) => event)
+  assert.deepEqual(events, ['released', 'torn', 'released'])
+})
+
+const file = (name: string) => fileURLToPath(new URL(name, import.meta.url))
+
+/** Appends as a process of its own, killed after so many effects; what it said, line by line. */
+async function appending(path: string, killAt: number, count: number) {
+  const args = ['--import', file('kill-at-effect.ts'), file('release-log-child.ts'), path]
+  const child = spawn(process.execPath, [...args, `${count}`], {
+    env: { ...process.env, HOLDFAST_KILL_AT: `${killAt}` },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const [out, errors]: [Buffer[], Buffer[]] = [[], []]
+  child.stdout.on('data', (chunk: Buffer) => out.push(chunk))
+  child.stderr.on('data', (chunk: Buffer) => errors.push(chunk))
+  const [code, signal] = (await once(child, 'close')) as [number | null, string | null] // its arguments
+  const killed = signal === 'SIGKILL'
+  if (!killed) assert.equal(code, 0, Buffer.concat(errors).toString('utf8'))
+  return { killed, lines: Buffer.concat(out).toString('utf8').trimEnd().split('\n') }
+}
+
+test('killed at every step of a change of segments, nothing is lost and nothing does not fit', async () => {
+  for (let killAt = 1; ; killAt += 1) {
+    await using here = await scratch()
+    const { killed, lines } = await appending(here.path, killAt, 10)
+    const { entries, log, damages } = await reopened(here.path)
+    assert.deepEqual(damages, [], `at effect ${killAt}`)
+    const known = sourcesOf(entries)
+    for (const ward of lines.filter((line) => line.startsWith('ward')))
+      assert.equal(known[ward], `192.0.2.${ward.slice(5)}`, `at effect ${killAt}`)
+    await log.append(released('later', '192.0.2.99'))
+    await verifyReleaseLog(here.path)
+    const names = await here.names()
+    assert.ok(names.length <= 1 + small.segmentsKept && !names.includes('releases.log.next'))
+    if (!killed) {
+      assert.ok(killAt > 15, `${killAt} effects: segments were changed`)
+      break
+    }
+  }
+})
+
+test('killed at every step of setting a damaged log aside, it is there and a new one goes on', async () => {
+  await using origin = await scratch()
+  const { log } = await reopened(origin.path, {})
+  for (let turn = 0; turn < 3; turn += 1) await log.append(released(`ward-${turn}`, '192.0.2.1'))
+  const lines = (await readFile(origin.path, 'utf8')).trimEnd().split('\n')
+  const damaged = `${[...lines.slice(0, 2), 'rubbish', lines[2]].join('\n')}\n`
+  for (let killAt = 1; ; killAt += 1) {
+    await using here = await scratch()
+    await writeFile(here.path, damaged)
+    const first = await appending(here.path, killAt, 1)
+    const second = await appending(here.path, 0, 1)
+    const said = [...first.lines, ...second.lines].filter((line) => line === 'agent.log_damaged')
+    assert.ok(said.length > 0, `at effect ${killAt}`)
+    assert.equal(await readFile(`${here.path}.damaged-1`, 'utf8'), damaged)
+    const names = await here.names()
+    assert.ok(!names.includes('releases.log.damaged-2') && !names.includes('releases.log.next'))
+    const all = await verifyReleaseLog(here.path)
+    assert.equal(sourcesOf(all)['ward-0'], '192.0.2.0')
+    assert.equal(sourcesOf(all)['ward-1'], '192.0.2.1')
+    if (!first.killed) break
+  }
+})
