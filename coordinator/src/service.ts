@@ -15,7 +15,6 @@ import { keepResuming, type ResumeEvent, resume } from './resume.ts'
 import { type ServerOptions, serveApi } from './server.ts'
 import type { StoreLocation } from './store.ts'
 import { findTpm, tpmCounter } from './tpm-counter.ts'
-import type { GenerationCounter } from './witness.ts'
 
 // A coordinator as a service: opens its store, takes up what a crash has left, answers its API, and
 // looks after unfinished things until it is stopped.
@@ -52,9 +51,10 @@ export async function locateStore(directory: string, store: string): Promise<Sto
   return { engine: 'postgresql', url }
 }
 
-async function counterOf(tpm: string): Promise<GenerationCounter | undefined> {
+/** The TCTI of the TPM that is in use; undefined when there is none. */
+async function tctiOf(tpm: string): Promise<string | undefined> {
   const tcti = tpm === 'auto' ? await findTpm() : tpm
-  return tcti === undefined || tcti === 'off' ? undefined : tpmCounter(tcti)
+  return tcti === 'off' ? undefined : tcti
 }
 
 /** Serves until `signal` aborts. `onReady` is told when it listens. */
@@ -66,13 +66,14 @@ export async function runService(
   const { store, host, port, instance, clock = systemClock, onResume } = options
   const directory = resolve(options.directory) // the host key's pin holds a path that stays
   await ensureDirectory(directory)
-  const pins = createPins({ extra: [filePin(directory)] })
+  const tcti = await tctiOf(options.tpm ?? 'off')
+  const pins = createPins({ ...defined({ tcti }), extra: [filePin(directory)] })
   // PostgreSQL keeps its clients apart; a SQLite file has one process, for as long as that lives.
   await using _alone =
     store.engine === 'sqlite'
       ? await lock(join(directory, 'lock'), `the coordinator in ${directory}`)
       : undefined
-  const counter = await counterOf(options.tpm ?? 'off')
+  const counter = tcti === undefined ? undefined : tpmCounter(tcti)
   await using coordinator = await Coordinator.start({ directory, store, pins, counter })
   const deps: CeremonyDeps = {
     store: coordinator.store,
