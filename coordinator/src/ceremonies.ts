@@ -18,7 +18,14 @@ import { isDuplicate } from './store.ts'
 import type { AnswerTable, CeremonyTable } from './tables.ts'
 import { newId } from './ways.ts'
 
-export { closeCeremony, expire, handover, keptShares } from './ceremony-end.ts'
+export {
+  closeCeremony,
+  expire,
+  handover,
+  keptShares,
+  requireMet,
+  stateOf,
+} from './ceremony-end.ts'
 export {
   type Ceremony,
   type CeremonyDeps,

@@ -1,7 +1,8 @@
-import { record, recordAlone } from './audit.ts'
+import type { CeremonyState } from '@holdfast/protocol'
+import { record } from './audit.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
 import type { CeremonyDeps } from './ceremony-record.ts'
-import type { Work } from './store.ts'
+import type { Database, Work } from './store.ts'
 
 // How ceremonies end, and how long what was handed in is kept.
 
@@ -37,16 +38,41 @@ export async function cancelCeremony(
   actor: string,
 ): Promise<void> {
   await store.write(async (work) => {
-    const row = await work
-      .selectFrom('ceremonies')
-      .select('state')
-      .where('id', '=', id)
-      .executeTakeFirst()
-    if (row?.state !== 'open' && row?.state !== 'met')
-      throw ceremonyFault('ceremony.not_open', `the ceremony is ${row?.state ?? 'gone'}`)
+    const state = await stateOf(work, id)
+    if (!isUnderWay(state)) throw notOpen(state)
     await closeCeremony(work, id, 'cancelled')
     await record(work, clock, { actor, action: 'ceremony.cancel', subject: id, outcome: 'done' })
   })
+}
+
+/** The state of a ceremony now; undefined when there is none any more. */
+export async function stateOf(
+  database: Database | Work,
+  id: string,
+): Promise<CeremonyState | undefined> {
+  const row = await database
+    .selectFrom('ceremonies')
+    .select('state')
+    .where('id', '=', id)
+    .executeTakeFirst()
+  return row?.state as CeremonyState | undefined // written from that type alone
+}
+
+/**
+ * What a ceremony has decided is done once, in the transaction that calls this.
+ * @throws Fault ceremony.not_open when it was cancelled, has expired, or is done already
+ */
+export async function requireMet(work: Work, id: string): Promise<void> {
+  const state = await stateOf(work, id)
+  if (state !== 'met') throw notOpen(state)
+}
+
+function isUnderWay(state: CeremonyState | undefined): boolean {
+  return state === 'open' || state === 'met'
+}
+
+function notOpen(state: CeremonyState | undefined): Error {
+  return ceremonyFault('ceremony.not_open', `the ceremony is ${state ?? 'gone'}`)
 }
 
 /** The kept shares of a ceremony that has been met. */
@@ -71,15 +97,18 @@ export async function expire({ store, clock }: CeremonyDeps): Promise<void> {
     .where('state', 'in', ['open', 'met'])
     .where('expires', '<', now)
     .execute()
-  for (const { id } of old) {
-    await store.write((work) => closeCeremony(work, id, 'expired'))
-    await recordAlone(store, clock, {
-      actor: 'coordinator',
-      action: 'ceremony.expire',
-      subject: id,
-      outcome: 'done',
+  for (const { id } of old)
+    await store.write(async (work) => {
+      // Another instance may have finished or ended it since it was looked for.
+      if (!isUnderWay(await stateOf(work, id))) return
+      await closeCeremony(work, id, 'expired')
+      await record(work, clock, {
+        actor: 'coordinator',
+        action: 'ceremony.expire',
+        subject: id,
+        outcome: 'done',
+      })
     })
-  }
   const followed = await store.read
     .selectFrom('answers')
     .innerJoin('ceremonies', 'ceremonies.id', 'answers.ceremony')

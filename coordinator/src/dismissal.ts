@@ -4,7 +4,14 @@ import { ensureDirectory, removeDurable, writeDurable } from '@holdfast/base'
 import { record } from './audit.ts'
 import { makeBackup } from './backup.ts'
 import { backupTables } from './backup-format.ts'
-import { type Ceremony, type CeremonyDeps, ceremonyHolders, openCeremony } from './ceremonies.ts'
+import {
+  type Ceremony,
+  type CeremonyDeps,
+  ceremonyHolders,
+  openCeremony,
+  stateOf,
+} from './ceremonies.ts'
+import { ceremonyFault } from './ceremony-faults.ts'
 import { readMarker } from './claim.ts'
 import type { Coordinator } from './coordinator.ts'
 import { dismissalAction, dismissalData } from './dismissal-record.ts'
@@ -50,11 +57,14 @@ export async function openDismissal(
  * Archives the state and empties the store; the caller has checked that this was authorised.
  * Afterwards the coordinator is new and waits to be claimed. Who comes second, as the answer that met
  * the ceremony and the duty that resumes it may, finds another state and leaves it alone.
+ * @param ceremony that has decided it
+ * @throws Fault ceremony.not_open when that has been cancelled meanwhile
  */
 export async function dismiss(
   coordinator: Coordinator,
   actor: string,
   approvedBy: readonly string[],
+  ceremony?: string,
 ): Promise<void> {
   const { directory, store, identity, clock, header } = coordinator
   const given = await digestIn(store.read)
@@ -65,8 +75,10 @@ export async function dismiss(
   const path = join(directory, 'archive', own)
   await ensureDirectory(join(directory, 'archive'))
   await writeDurable(path, bundle)
-  const first = await store.write(async (work) => {
-    if ((await digestIn(work)) !== given) return false
+  const end = await store.write(async (work) => {
+    if ((await digestIn(work)) !== given) return 'late'
+    const decided = ceremony === undefined ? 'met' : await stateOf(work, ceremony)
+    if (decided !== 'met') return 'ended'
     for (const table of [...backupTables, ...passing])
       if (table !== 'audit') await work.deleteFrom(table).execute()
     await record(work, clock, {
@@ -76,9 +88,10 @@ export async function dismiss(
       outcome: 'done',
       data: { ...dismissalData(cluster, digest, identity.key), approvedBy },
     })
-    return true
+    return 'dismissed'
   })
-  if (!first) await removeDurable(path)
+  if (end !== 'dismissed') await removeDurable(path)
+  if (end === 'ended') throw ceremonyFault('ceremony.not_open', 'the ceremony has ended meanwhile')
   await coordinator.refresh()
 }
 

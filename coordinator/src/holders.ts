@@ -9,6 +9,7 @@ import {
   ceremonyHolders,
   closeCeremony,
   openCeremony,
+  requireMet,
 } from './ceremonies.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
 import type { Coordinator } from './coordinator.ts'
@@ -283,6 +284,7 @@ export async function finishHolderChange(
     throw ceremonyFault('ceremony.not_proven', 'not enough new holders have proven their shares')
   const { clock } = deps
   return await coordinator.activateGeneration(ceremony.digest, async (work) => {
+    await requireMet(work, ceremony.id)
     await closeCeremony(work, ceremony.id, 'done', deps)
     await work
       .updateTable('ways')

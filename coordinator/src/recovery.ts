@@ -12,6 +12,7 @@ import {
   keptShares,
   openCeremony,
   stateDigest,
+  stateOf,
 } from './ceremonies.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
 import type { Coordinator } from './coordinator.ts'
@@ -131,6 +132,8 @@ export async function finishRecovery(
   )
   await coordinator.openWith(plaintext)
   await deps.store.write(async (work) => {
+    // Several may finish it, each for itself; it is told once, and what was cancelled stays cancelled.
+    if ((await stateOf(work, ceremony.id)) !== 'met') return
     await closeCeremony(work, ceremony.id, 'done', deps)
     const data = {
       holders: ceremony.answered.map(({ holder }) => holder),

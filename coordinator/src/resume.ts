@@ -7,6 +7,7 @@ import {
   expire,
   keptShares,
   listCeremonies,
+  requireMet,
 } from './ceremonies.ts'
 import type { Coordinator } from './coordinator.ts'
 import { finish } from './finish.ts'
@@ -74,6 +75,7 @@ async function finishOrGiveUp(
     // What cannot fit any more never will: the state it was met for has been replaced.
     if (!isFault(error) || (error.kind !== 'integrity' && error.kind !== 'invalid')) throw error
     await deps.store.write(async (work) => {
+      await requireMet(work, ceremony.id)
       await closeCeremony(work, ceremony.id, 'cancelled')
       await record(work, deps.clock, {
         actor: 'coordinator',

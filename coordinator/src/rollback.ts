@@ -6,6 +6,7 @@ import {
   ceremonyHolders,
   closeCeremony,
   openCeremony,
+  requireMet,
   stateDigest,
 } from './ceremonies.ts'
 import type { Coordinator } from './coordinator.ts'
@@ -55,6 +56,7 @@ export async function finishRollback(
   const { holders } = coordinator.header ?? {}
   const { digest, header, dropped } = await coordinator.prepareGeneration(holders, true)
   await coordinator.activateGeneration(digest, async (work) => {
+    await requireMet(work, ceremony.id)
     await closeCeremony(work, ceremony.id, 'done')
     await record(work, clock, {
       actor: 'coordinator',

@@ -2,9 +2,11 @@ import assert from 'node:assert/strict'
 import { cp, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { systemClock } from '@holdfast/base'
 import { verifyAudit } from './audit.ts'
 import { verifyBackup } from './backup.ts'
-import { listCeremonies, readCeremony } from './ceremonies.ts'
+import { expire, listCeremonies, readCeremony } from './ceremonies.ts'
+import { cancelCeremony } from './ceremony-end.ts'
 import { prepareClaim, readMarker, writeMarker } from './claim.ts'
 import { Coordinator } from './coordinator.ts'
 import {
@@ -17,6 +19,7 @@ import {
   running,
 } from './coordinator-fixture.ts'
 import { dismiss, openDismissal } from './dismissal.ts'
+import { finish } from './finish.ts'
 import { openRecovery } from './recovery.ts'
 import { resume } from './resume.ts'
 import { openRollback } from './rollback.ts'
@@ -150,6 +153,69 @@ test('what a node has witnessed stops an older state, and its acceptance goes ab
   const ceremony = await openRollback(coordinator, depsOf(coordinator), 'test')
   await answerAll(coordinator, ceremony, [bob, carol])
   assert.deepEqual([coordinator.state, coordinator.header?.generation], ['running', 10])
+})
+
+test('a ceremony that is finished by two at once is finished once, and neither complains', async () => {
+  await using here = await place()
+  const first = await running(here.options, people, 2)
+  first.setWitness('ahead', 9)
+  const rollback = await openRollback(first, depsOf(first), 'test')
+  for (const who of [bob, carol]) await answerOne(first, rollback, who)
+  const met = await readCeremony(depsOf(first), rollback.id)
+  assert.equal(met.state, 'met')
+  await Promise.all([finish(first, depsOf(first), met), resume(first, depsOf(first))])
+  await finish(first, depsOf(first), met)
+  assert.deepEqual([first.state, first.header?.generation], ['running', 10])
+  assert.equal((await audited(first, 'coordinator.rollback_accepted')).length, 1)
+  await first[Symbol.asyncDispose]()
+  await rm(join(here.directory, 'host.key'))
+  await using second = await Coordinator.start(here.options)
+  const recovery = await openRecovery(second, depsOf(second), 'test')
+  for (const who of [alice, bob]) await answerOne(second, recovery, who)
+  const answered = await readCeremony(depsOf(second), recovery.id)
+  await Promise.all([1, 2].map(() => finish(second, depsOf(second), answered)))
+  await finish(second, depsOf(second), answered)
+  assert.equal(second.state, 'running')
+  assert.equal((await audited(second, 'coordinator.recovered')).length, 1)
+})
+
+test('what was cancelled or has expired is not done by somebody who had read it before', async () => {
+  await using here = await place()
+  await using coordinator = await running(here.options, people, 2)
+  const deps = depsOf(coordinator)
+  const later = { ...deps, clock: { ...systemClock, now: () => Date.now() + 48 * 60 * 60_000 } }
+  coordinator.setWitness('ahead', 9)
+  for (const end of [
+    () => expire(later),
+    async (id: string) => await cancelCeremony(deps, id, 'test'),
+  ]) {
+    const { id } = await openRollback(coordinator, deps, 'test')
+    for (const who of [bob, carol]) await answerOne(coordinator, await readCeremony(deps, id), who)
+    const met = await readCeremony(deps, id)
+    await end(id)
+    await assert.rejects(finish(coordinator, deps, met), { code: 'ceremony.not_open' })
+    assert.equal(coordinator.header?.generation, 2)
+  }
+  coordinator.seal()
+  const { id } = await openDismissal(coordinator, deps, 'test')
+  for (const who of [bob, carol]) await answerOne(coordinator, await readCeremony(deps, id), who)
+  const met = await readCeremony(deps, id)
+  await cancelCeremony(deps, id, 'test')
+  await assert.rejects(finish(coordinator, deps, met), { code: 'ceremony.not_open' })
+  assert.ok(await coordinator.store.read.selectFrom('header').select('id').executeTakeFirst())
+  assert.deepEqual(await readdir(join(here.directory, 'archive')), [])
+})
+
+test('ceremonies expire once, and one that was finished meanwhile stays finished', async () => {
+  await using here = await place()
+  await using coordinator = await running(here.options, people, 2)
+  const deps = depsOf(coordinator)
+  coordinator.seal()
+  const { id } = await openRecovery(coordinator, deps, 'test')
+  const clock = { ...systemClock, now: () => Date.now() + 48 * 60 * 60_000 }
+  await Promise.all([1, 2].map(() => expire({ ...deps, clock })))
+  assert.equal((await readCeremony(deps, id)).state, 'expired')
+  assert.equal((await audited(coordinator, 'ceremony.expire')).length, 1)
 })
 
 test('the holders give an old state up: archived, in the audit log, new only then', async () => {
