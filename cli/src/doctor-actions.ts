@@ -22,7 +22,7 @@ import { serverRules } from './doctor-servers.ts'
 import { diagnosisOutcome } from './doctor-text.ts'
 import { type FleetHere, fleetHere, startServer } from './fleet-here.ts'
 import type { Input } from './input.ts'
-import { LockedNode, peerUrl } from './node-locked.ts'
+import { LockedNode, lockedStateOf, peerUrl } from './node-locked.ts'
 import { order } from './node-order.ts'
 import { type Client, findNode, type Node } from './node-place.ts'
 import { asFault, printError } from './output.ts'
@@ -167,7 +167,11 @@ async function ask(client: Client, node: Node, input: Input, context: Context) {
   if (!status.ok) return { report: status }
   if (!status.value.ended) return {}
   const { report } = status.value.data
-  const told = { report: { ok: true as const, value: report } }
+  const locked = report.phase === 'locked' ? await lockedStateOf(node, context) : undefined
+  const told = {
+    report: { ok: true as const, value: report },
+    ...(locked === undefined ? {} : { locked }),
+  }
   if (input.flag('quick') || report.phase !== 'open') return told
   const rehearsal = await attempt(async () => {
     const followed = await order(

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { parseJsonObject } from '@holdfast/base'
+import { isObject, parseJsonObject } from '@holdfast/base'
 import { agentOf } from './agent-processes.ts'
 import { examine } from './doctor-findings.ts'
 import { broken, node as nodeOf, now, requireCommands } from './doctor-fixture.ts'
@@ -84,6 +84,30 @@ async function firstCommand(directory: string, words: string): Promise<string> {
   return Array.isArray(next) ? String(next[0]) : ''
 }
 
+/** A node that comes back while two of three key servers are away says so, and what to type. */
+async function startWithoutServers(directory: string, type: (command: string) => Promise<void>) {
+  for (const stop of ['up stop server-1', 'up stop server-2', 'node kill node-3'])
+    await type(`holdfast ${stop}`)
+  await type('holdfast node start node-3')
+  let said = ''
+  for (let round = 0; round < 60 && !said.includes('"reason":"pins"'); round += 1) {
+    const { stdout } = await stage.shell(`cd ${directory} && holdfast node status node-3 --json`)
+    said = stdout.toString('utf8')
+  }
+  const { locked } = parseJsonObject(said, 'the status')
+  assert.ok(isObject(locked) && isObject(locked.guardians), said)
+  assert.equal(locked.guardians.answered, 2)
+  assert.ok(Array.isArray(locked.next), said)
+  assert.deepEqual(locked.next.slice(0, 2), [
+    'holdfast up start server-1',
+    'holdfast up start server-2',
+  ])
+  const { stdout, code } = await stage.shell(`cd ${directory} && holdfast node status node-3`)
+  assert.equal(code, 2)
+  assert.match(stdout.toString('utf8'), /^tang {8}http:.*\nnext {8}holdfast up start server-1$/ms)
+  for (const name of ['server-1', 'server-2']) await type(`holdfast up start ${name}`)
+}
+
 test('each process of a running fleet that was stopped comes back by the command that is named', async () => {
   await using running = (await stage.launch(['up', '--json', '--nodes', '3'])).running
   assert.ok(running.pid > 0)
@@ -104,6 +128,7 @@ test('each process of a running fleet that was stopped comes back by the command
     assert.equal(await firstCommand(directory, look), start, look)
     await type(start)
   }
+  await startWithoutServers(directory, type)
   const console = await firstCommand(directory, 'doctor node')
   assert.match(console, /^holdfast doctor node --directory \/.*\/nodes\/node-\d\/node$/)
   const lost = await stage.shell('holdfast doctor')

@@ -1,5 +1,4 @@
-import { isIPv6 } from 'node:net'
-import type { CommandData } from '@holdfast/protocol'
+import type { CommandData, LockedState } from '@holdfast/protocol'
 import type { NodeReport } from '@holdfast/protocol/frames'
 import {
   type Attempt,
@@ -13,14 +12,14 @@ import {
 } from './doctor-findings.ts'
 import { consoleDoctor, type FleetHere, isOff, startNode } from './fleet-here.ts'
 import { age } from './format.ts'
+import { placeOf } from './node-locked.ts'
 import type { Node } from './node-place.ts'
 import { type Guarded, guardedOf, guardianPicture, reshareText, signed } from './node-text.ts'
+import { whyLocked } from './node-why.ts'
 
 // The layers of a node as its coordinator sees it: session, phase, ways in, guardians, margin, services.
 // Pure. The troubleshooting that people know from other systems is in here: a node that stays in
 // enrolment, one whose guardians are not enough, one that came back older, services that do not start.
-
-const usualPeerPort = 9998
 
 export interface NodeSeen {
   node: Node
@@ -30,6 +29,8 @@ export interface NodeSeen {
   genesisPeers?: number
   /** What the node itself says now. */
   report?: Attempt<NodeReport>
+  /** What its peer port says while it is locked; undefined when this machine cannot reach it. */
+  locked?: LockedState
   /** What a rehearsal now has shown. */
   rehearsal?: Attempt<CommandData<'rehearse'>>
   /** The local fleet that it belongs to, if any. */
@@ -81,12 +82,6 @@ function judgeSession({ node, now, report, here }: NodeSeen): Judged {
     return failed(`it is connected and does not answer (${report.code}): ${report.message}`, direct)
   }
   return ok(report === undefined ? 'connected' : 'connected, and answers')
-}
-
-/** `HOST:PORT` of its peer endpoint; without the port when that is unknown or the usual one. */
-function placeOf(address: string, port = usualPeerPort): string {
-  if (port === usualPeerPort) return address
-  return `${isIPv6(address) ? `[${address}]` : address}:${port}`
 }
 
 function judgePhase(seen: NodeSeen): Judged {
@@ -278,11 +273,24 @@ function judgeVault(seen: NodeSeen): Judged | undefined {
       `holdfast node unlock ${name} --key FILE --key FILE`,
     )
   }
-  return failed(
-    `it is locked although enough guardians are there${lastOf(report)}: they may be held, or just back`,
+  const { node, nodes, locked: state, here } = seen
+  const why = whyLocked({
+    ...{ node, nodes, report },
+    ...(state === undefined ? {} : { state }),
+    ...(here === undefined ? {} : { here }),
+  })
+  const missing = why?.reason === 'guardians' ? (why.guardians?.missing ?? []) : []
+  const causes = [
+    ...missing.map((each) => `${each.name}: ${each.reason}`),
+    ...(why?.failed.map(({ label, reason }) => `${label}: ${reason}`) ?? []),
+  ]
+  const text = causes.length === 0 ? why?.text : `${why?.text} (${names(causes, 2, '; ')})`
+  const self = `holdfast doctor node ${name}`
+  const next = [
+    ...(why?.next.filter((command) => command !== self) ?? []),
     `holdfast node logs ${name}`,
-    `holdfast node unlock ${name} --key FILE --key FILE`,
-  )
+  ]
+  return failed(`it is locked${lastOf(report)}: ${text}`, ...next)
 }
 
 function judgeReshare({ node, now }: NodeSeen): Judged {

@@ -1,11 +1,15 @@
 import { nodeRoutes } from '@holdfast/protocol'
+import type { NodeReport } from '@holdfast/protocol/frames'
 import type { Context, Outcome } from './command.ts'
 import { clientFrom } from './coordinator-place.ts'
+import { fleetHere } from './fleet-here.ts'
 import { age } from './format.ts'
 import type { Input } from './input.ts'
+import { lockedStateOf } from './node-locked.ts'
 import { follow, limitsOf, type Ordered, order } from './node-order.ts'
-import { confirmedName, type Node, nodeFrom } from './node-place.ts'
-import { nodeTable, nodeText, reportText } from './node-text.ts'
+import { type Client, confirmedName, type Node, nodeFrom } from './node-place.ts'
+import { lines, nodeTable, nodeText, reportText } from './node-text.ts'
+import { whyLocked, whyText } from './node-why.ts'
 import { asFault, painter, printError, table } from './output.ts'
 
 // Looking at nodes, and what the coordinator does about them by itself.
@@ -45,13 +49,38 @@ export async function statusAction(input: Input, context: Context): Promise<Outc
     if (!followed.ended) return unwaited(followed.command)
     const { report } = followed.data
     const paint = painter()
-    const text = `${node.name} is ${report.phase}\n${await reportText(report, paint, context.clock.now())}`
-    return { json: { node: node.node, name: node.name, report }, text, code: codeOf[report.phase] }
+    const why = await whyOf(client, node, report, context)
+    const text = [
+      `${node.name} is ${report.phase}`,
+      ...(why === undefined ? [] : [whyText(why, paint)]),
+      ...(report.phase === 'rescue' || report.phase === 'enrolling'
+        ? [lines([['next', `holdfast doctor node ${node.name}`]])]
+        : []),
+      await reportText(report, paint, context.clock.now()),
+    ].join('\n')
+    const locked = why === undefined ? {} : { locked: why }
+    const json = { node: node.node, name: node.name, report, ...locked }
+    return { json, text, code: codeOf[report.phase] }
   } catch (error) {
     if (context.signal.aborted) throw error
     if (!context.json) await printError(error, 'holdfast node status', context)
     return { json: { error: asFault(error) }, text: '', code: 1 }
   }
+}
+
+/** Why it is locked; undefined when it is not. */
+async function whyOf(client: Client, node: Node, report: NodeReport, context: Context) {
+  if (report.phase !== 'locked') return undefined
+  const [{ nodes }, state, here] = await Promise.all([
+    client.call(nodeRoutes.list),
+    lockedStateOf(node, context),
+    fleetHere(context),
+  ])
+  return whyLocked({
+    ...{ node: nodes.find((each) => each.node === node.node) ?? node, nodes, report },
+    ...(state === undefined ? {} : { state }),
+    ...(here === undefined ? {} : { here }),
+  })
 }
 
 function unwaited(command: Ordered): Outcome {

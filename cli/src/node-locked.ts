@@ -1,4 +1,5 @@
 import type { Agent } from 'node:https'
+import { isIPv6 } from 'node:net'
 import { type Fault, parseJson } from '@holdfast/base'
 import { exchange, linkFault, pinnedTls, type Reply } from '@holdfast/link'
 import { shownIdentity } from '@holdfast/link/api-client'
@@ -23,6 +24,8 @@ import { toldFault } from './node-failure.ts'
 const usualPort = 9998
 /** Milliseconds; a vault takes its time to try a key. */
 const patience = 60_000
+/** Milliseconds for what is good to know and may be out of reach. */
+const shortPatience = 4_000
 
 export class LockedNode implements Disposable {
   readonly url: string
@@ -78,6 +81,33 @@ export class LockedNode implements Disposable {
 
   [Symbol.dispose](): void {
     this.#tls.destroy()
+  }
+}
+
+/** `HOST:PORT` of a node's peer endpoint; without the port when that is unknown or the usual one. */
+export function placeOf(address: string, port = usualPort): string {
+  if (port === usualPort) return address
+  return `${isIPv6(address) ? `[${address}]` : address}:${port}`
+}
+
+/**
+ * What a node says at its own peer port, when this machine can reach it: often it cannot, because the
+ * node is behind somebody's router. Only its own word is taken: its id is the pin.
+ */
+export async function lockedStateOf(
+  { address, peerPort, node }: { address: string; peerPort?: number | undefined; node: string },
+  context: Context,
+): Promise<LockedState | undefined> {
+  const signal = AbortSignal.any([context.signal, AbortSignal.timeout(shortPatience)])
+  try {
+    using locked = await LockedNode.connect(placeOf(address, peerPort), node, {
+      ...context,
+      signal,
+    })
+    return await locked.state()
+  } catch {
+    context.signal.throwIfAborted()
+    return undefined
   }
 }
 

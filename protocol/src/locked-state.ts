@@ -26,7 +26,18 @@ export const progressSchema = z.strictObject({
   /** Guardians whose part was had in the last attempt, and those that are missing with the reason. */
   answered: z.array(nodeIdSchema).max(64),
   missing: z.array(z.strictObject({ guardian: nodeIdSchema, reason: z.string().max(300) })).max(64),
-  /** How many of them are needed. */
+  /** Pins of other kinds, as key servers, that failed in the last attempt. */
+  failed: z
+    .array(
+      z.strictObject({
+        pin: z.string().max(40),
+        label: z.string().max(300),
+        reason: z.string().max(300),
+      }),
+    )
+    .max(32)
+    .optional(),
+  /** How many of the guardians are needed. */
   threshold: z.number().int(),
   attempts: z.number().int(),
   lastAttemptAt: momentSchema.optional(),
