@@ -60,6 +60,48 @@ test('a torn tail is cut by an entry that says so; a break further up stays as e
   assert.equal((await verifyAudit(here.store.read)).firstBroken, 2)
 })
 
+test('two instances that start on a torn log repair it once, and cut nothing that came since', async () => {
+  await using here = await filled(40)
+  await alter(here.store, 38)
+  // The second one has looked as well, and comes to its transaction when the first one is through.
+  const late: Store = {
+    ...here.store,
+    write: async (work) => {
+      await repairTail(here.store, systemClock)
+      await recordAlone(here.store, systemClock, event)
+      return await here.store.write(work)
+    },
+  }
+  assert.equal(await repairTail(late, systemClock), 0)
+  assert.deepEqual(await verifyAudit(here.store.read), { entries: 39, intact: true, repairs: 1 })
+})
+
+test('sinks get what stands in the place of a tail that was cut', async () => {
+  await using here = await filled(40)
+  const sink = { name: 'https://sink.example.com/', position: 40 }
+  await here.store.write((work) => work.insertInto('sinks').values(sink).execute())
+  await alter(here.store, 38)
+  await repairTail(here.store, systemClock)
+  const { position } = await here.store.read
+    .selectFrom('sinks')
+    .selectAll()
+    .executeTakeFirstOrThrow()
+  assert.equal(position, 37)
+})
+
+test('no text that somebody sends breaks the chain, here or on PostgreSQL', async () => {
+  await using here = await filled(1)
+  const texts = ['half \ud83d', 'zero \0 byte', `${'x'.repeat(199)}\u{1f600}`]
+  for (const text of texts)
+    await recordAlone(here.store, systemClock, { ...event, actor: text, subject: text })
+  assert.equal((await verifyAudit(here.store.read)).intact, true)
+  const rows = await here.store.read.selectFrom('audit').selectAll().execute()
+  assert.equal(
+    rows.some(({ actor, subject }) => `${actor}${subject}`.includes('\0')),
+    false,
+  )
+})
+
 interface Sink {
   url: string
   lines: Selectable<AuditTable>[]

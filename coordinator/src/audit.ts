@@ -40,9 +40,9 @@ export async function record(work: Work, clock: Clock, event: AuditEvent): Promi
   const entry = {
     sequence: (last?.sequence ?? 0) + 1,
     at: clock.now(),
-    actor: event.actor.slice(0, 200),
+    actor: storable(event.actor, 200),
     action: event.action,
-    subject: event.subject.slice(0, 300),
+    subject: storable(event.subject, 300),
     outcome: event.outcome,
     data: canonicalJson(event.data ?? {}),
     previous: last?.hash ?? beginning,
@@ -51,6 +51,14 @@ export async function record(work: Work, clock: Clock, event: AuditEvent): Promi
     .insertInto('audit')
     .values({ ...entry, hash: entryHash(entry) })
     .execute()
+}
+
+/**
+ * A text as every engine gives it back. Half a character, or a zero byte in PostgreSQL, would come back
+ * as another one, and the entry's hash would not fit it any more.
+ */
+function storable(text: string, most: number): string {
+  return text.slice(0, most).toWellFormed().replaceAll('\0', '\ufffd')
 }
 
 /** Appends in a transaction of its own: refusals, failures, reads. */
@@ -90,6 +98,13 @@ class ChainCheck {
   #sequence = 0
   #repairs = 0
   #firstBroken: number | undefined
+
+  /** @param from the entry that the next one must follow; without it the log's beginning */
+  constructor(from?: Pick<Entry, 'sequence' | 'hash'>) {
+    if (from === undefined) return
+    this.#previous = from.hash
+    this.#sequence = from.sequence
+  }
 
   /** Takes the next entry; false once the chain is broken. */
   take(entry: Entry): boolean {
@@ -146,7 +161,7 @@ export async function verifyAudit(database: Database): Promise<AuditVerdict> {
 }
 
 /** The highest sequence number; 0 when the log is empty. */
-export async function newestEntry(database: Database): Promise<number> {
+export async function newestEntry(database: Database | Work): Promise<number> {
   const row = await database
     .selectFrom('audit')
     .select(({ fn }) => fn.max('sequence').as('newest'))
@@ -154,34 +169,52 @@ export async function newestEntry(database: Database): Promise<number> {
   return Number(row?.newest ?? 0)
 }
 
-/** More than this is no torn tail: it stays as it is, for people to look at. */
+/** A break further up is no torn tail: it stays as it is, for people to look at. */
 const longestTail = 16
 
 /**
  * Cuts a tail that no longer follows from the chain and says so in a new entry, which names what was
  * cut by its hashes. Run at start: an interrupted copy or restore can leave one. A break further up
- * is evidence and is never touched.
+ * is evidence and is never touched; only a tail is looked at, so that a long log delays no start.
  */
 export async function repairTail(store: Store, clock: Clock): Promise<number> {
-  const verdict = await verifyAudit(store.read)
-  const { firstBroken } = verdict
-  if (verdict.intact || firstBroken === undefined) return 0
+  if ((await tornTail(store.read)).length === 0) return 0
   return await store.write(async (work) => {
-    const torn = await work
-      .selectFrom('audit')
-      .select(['sequence', 'hash'])
-      .where('sequence', '>=', firstBroken)
+    // Looked at again: another instance that starts as well may have repaired it by now.
+    const torn = await tornTail(work)
+    const [first] = torn
+    if (first === undefined) return 0
+    const { sequence } = first
+    await work.deleteFrom('audit').where('sequence', '>=', sequence).execute()
+    // These numbers are given again: sinks must take what they stand for then.
+    const before = await newestEntry(work)
+    await work
+      .updateTable('sinks')
+      .set({ position: before })
+      .where('position', '>', before)
       .execute()
-    if (torn.length > longestTail) return 0
-    await work.deleteFrom('audit').where('sequence', '>=', firstBroken).execute()
-    const data = { removed: torn.length, hashes: torn.map(({ hash }) => hash).slice(0, 100) }
     await record(work, clock, {
       actor: 'coordinator',
       action: 'audit.repair',
-      subject: `entry ${firstBroken}`,
+      subject: `entry ${sequence}`,
       outcome: 'done',
-      data,
+      data: { removed: torn.length, hashes: torn.map(({ hash }) => hash) },
     })
     return torn.length
   })
+}
+
+/** The last entries, from the first that does not follow; none when that is further up than a tail. */
+async function tornTail(database: Database | Work): Promise<Entry[]> {
+  const newest = await database
+    .selectFrom('audit')
+    .selectAll()
+    .orderBy('sequence', 'desc')
+    .limit(longestTail + 1)
+    .execute()
+  const entries = newest.reverse()
+  // Of a longer log the first one read is what the others must follow from.
+  const check = new ChainCheck(entries.length > longestTail ? entries.shift() : undefined)
+  const first = entries.findIndex((entry) => !check.take(entry))
+  return first < 0 ? [] : entries.slice(first)
 }
