@@ -7,7 +7,7 @@ import type { Database, Work } from './store.ts'
 // go to another node at once.
 
 /** The end of a lease that has none: the last moment of a Date. */
-const forever = 8_640_000_000_000_000
+export const forever = 8_640_000_000_000_000
 
 /**
  * Reserves the lowest free address for a node until a moment; the same node gets the same address
