@@ -233,6 +233,7 @@ export async function testCoordinator(fleet: PeerFleet, host = '127.0.0.1') {
   const reports: NodeReport[] = []
   const sessions = new Map<string, CoordinatorSession>()
   let version = 0
+  let issued = 0
   const { proof } = signGeneration(identity, cluster, 3)
   const acceptor = acceptSessions({
     server,
@@ -303,7 +304,8 @@ export async function testCoordinator(fleet: PeerFleet, host = '127.0.0.1') {
       id = newId(),
     ) => {
       const to = await current()
-      const frame = { id, command, arguments: given, by: 'test' }
+      issued += 1
+      const frame = { id, command, arguments: given, by: 'test', issue: issued }
       await to.deliver(signCommand(commandKey, { cluster, node: to.node }, frame))
       return id
     },

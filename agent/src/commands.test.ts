@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import type { CommandFrame } from '@holdfast/link'
 import type { AgentFrame } from '@holdfast/protocol/frames'
+import fc from 'fast-check'
 import type { CommandHandlers } from './command-handler.ts'
 import { Commands } from './commands.ts'
 import { agentFault } from './faults.ts'
@@ -47,7 +48,11 @@ const frame = (
   id: string,
   command: CommandFrame['command'],
   given: Record<string, unknown> = {},
-): CommandFrame => ({ kind: 'command', id, command, arguments: given, by: 'test', signature: '' })
+  issue = 1,
+): CommandFrame => ({
+  kind: 'command',
+  ...{ id, command, arguments: given, by: 'test', issue, signature: '' },
+})
 
 async function until(look: () => boolean): Promise<void> {
   for (let turn = 0; turn < 12_000 && !look(); turn += 1)
@@ -220,9 +225,79 @@ test('what is remembered is bounded, and what is under way is never forgotten', 
   const commands = lab.open()
   await commands.take(frame('long', 'rekey'))
   for (let index = 0; index < 220; index += 1)
-    await commands.take(frame(`c${index}`, 'restart', { service: 'web' }))
+    await commands.take(frame(`c${index}`, 'restart', { service: 'web' }, 10 + index))
   await until(() => lab.results().length === 220)
   const { begun, results } = JSON.parse(await lab.written())
   assert.deepEqual([begun.length, begun[0].id, results.length], [1, 'long', 200])
   assert.equal(results.at(-1).command, 'c219')
+})
+
+test('an old order that is sent again after hundreds of others is refused, one that is late is not', async () => {
+  await using lab = await bench()
+  const runs = new Map<string, number>()
+  lab.handlers.restart = {
+    restart: 'again',
+    lane: 'services',
+    run: async ({ id }) => {
+      runs.set(id, (runs.get(id) ?? 0) + 1)
+      return { service: { name: 'web', state: 'running' } }
+    },
+  }
+  let commands = lab.open()
+  const order = (id: string, issue: number) => frame(id, 'restart', { service: 'web' }, issue)
+  const settled = async (count: number) => await until(() => lab.results().length === count)
+  await commands.take(order('first', 1_000))
+  for (let index = 0; index < 199; index += 1)
+    await commands.take(order(`c${index}`, 1_010 + index))
+  await settled(200)
+  await commands.take(order('late', 1_005))
+  await settled(201)
+  assert.equal(runs.get('late'), 1, 'one of before that nobody has seen is carried out')
+
+  // `first` has just been forgotten, and nothing else; the next agent knows it too.
+  await commands[Symbol.asyncDispose]()
+  commands = lab.open()
+  await commands.take(order('first', 1_000))
+  await settled(202)
+  assert.equal(lab.results().at(-1)?.code, 'agent.command_stale')
+  await commands.take(order('late', 1_005))
+  await settled(203)
+  assert.equal(lab.results().at(-1)?.ok, true)
+  assert.ok(!('issue' in (lab.results().at(-1) ?? {})))
+  await commands.take(order('later still', 1_001))
+  await settled(204)
+  assert.equal(lab.results().at(-1)?.ok, true, 'above all that was forgotten')
+  for (const [id, count] of runs) assert.equal(count, 1, id)
+  assert.equal(runs.get('first'), 1)
+})
+
+test('in whatever order commands come, none is carried out twice and what is refused was old', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.shuffledSubarray([...Array(210).keys()], { minLength: 205 }),
+      fc.array(fc.nat(209), { maxLength: 30 }),
+      async (first, again) => {
+        await using lab = await bench()
+        const runs: string[] = []
+        lab.handlers.restart = {
+          restart: 'again',
+          lane: 'services',
+          run: async ({ id }) => {
+            runs.push(id)
+            return { service: { name: 'web', state: 'running' } }
+          },
+        }
+        const commands = lab.open()
+        const sent = [...first, ...again]
+        for (const [turn, issue] of sent.entries()) {
+          await commands.take(frame(`c${issue}`, 'restart', { service: 'web' }, issue))
+          await until(() => lab.results().length === turn + 1)
+        }
+        assert.equal(new Set(runs).size, runs.length)
+        const refused = lab.results().filter(({ code }) => code === 'agent.command_stale')
+        for (const { command } of refused) assert.ok(Number(command.slice(1)) < 10)
+      },
+    ),
+    { numRuns: 4 },
+  )
 })

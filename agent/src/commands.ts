@@ -11,6 +11,11 @@ import { agentFault } from './faults.ts'
 // What a node does when it is told to. A command may come twice and is acted on once: it is written
 // down before it begins, and its result before it is sent. A node that was stopped in the middle
 // finishes the command after its start, or answers that it was interrupted; none is lost.
+//
+// Only so many results are kept, those of the lowest issue numbers go first, and the highest number that
+// went is remembered: whatever is not above it may have been done, so it is not done. No clock is
+// asked. One that comes late is still unknown and above that number, unless hundreds of later ones
+// have been finished meanwhile.
 
 export type CommandResult = Extract<AgentFrame, { kind: 'result' }>
 
@@ -30,6 +35,7 @@ const begunSchema = z.strictObject({
   id: z.string(),
   command: z.enum(kinds),
   by: z.string(),
+  issue: z.number().int().default(0),
   arguments: z.record(z.string(), z.unknown()),
 })
 type Begun = z.infer<typeof begunSchema>
@@ -37,6 +43,8 @@ type Begun = z.infer<typeof begunSchema>
 const recordSchema = z.strictObject({
   v: z.literal(1),
   begun: z.array(begunSchema).default([]),
+  /** The highest issue number of which a result has been forgotten. */
+  forgotten: z.number().int().default(-1),
   results: z.array(
     z.strictObject({
       kind: z.literal('result'),
@@ -45,12 +53,13 @@ const recordSchema = z.strictObject({
       code: z.string().optional(),
       message: z.string().optional(),
       data: z.record(z.string(), z.unknown()).optional(),
+      issue: z.number().int().default(0),
     }),
   ),
 })
 type Recorded = z.infer<typeof recordSchema>
 
-/** Finished commands that are remembered; the coordinator does not repeat older ones. */
+/** Finished commands that are remembered. */
 const mostResults = 200
 
 export class Commands implements AsyncDisposable {
@@ -82,31 +91,38 @@ export class Commands implements AsyncDisposable {
   }
 
   /** Takes a checked command in; its result is delivered when it is there. */
-  async take({ id, command, by, arguments: given }: CommandFrame): Promise<void> {
+  async take({ id, command, by, issue, arguments: given }: CommandFrame): Promise<void> {
     if (this.#running.has(id)) return
-    const { results, begun } = await this.#read()
+    const { results, begun, forgotten } = await this.#read()
     const done = results.find((result) => result.command === id)
-    if (done !== undefined) return this.#send(done as CommandResult) // written by this class
+    if (done !== undefined) return this.#send(resultOf(done))
     if (this.#running.has(id) || begun.some((each) => each.id === id)) return
+    if (issue <= forgotten) return this.#send(stale(id, command))
     const handler = this.#handler(command)
     const kept = handler?.restart === 'again' ? given : {}
     if (handler !== undefined && handler.restart !== 'unrecorded')
       await this.#change((record) => ({
         ...record,
-        begun: [...record.begun, { id, command, by, arguments: kept }],
+        begun: [...record.begun, { id, command, by, issue, arguments: kept }],
       }))
-    this.#begin({ id, command, by, arguments: given }, false)
+    this.#begin({ id, command, by, issue, arguments: given }, false)
   }
 
   /** Writes a result down and ends its command. */
   async finish(result: CommandResult): Promise<CommandResult> {
-    await this.#change(({ begun, results, ...record }) => ({
-      ...record,
-      begun: begun.filter(({ id }) => id !== result.command),
-      results: results.some(({ command }) => command === result.command)
-        ? results
-        : [...results, result].slice(-mostResults),
-    }))
+    await this.#change(({ begun, results, forgotten, ...record }) => {
+      const { issue = 0 } = begun.find(({ id }) => id === result.command) ?? {}
+      const known = results.some(({ command }) => command === result.command)
+      const all = known ? results : [...results, { ...result, issue }]
+      const sorted = all.toSorted((a, b) => a.issue - b.issue)
+      const gone = sorted.slice(0, -mostResults).map((each) => each.issue)
+      return {
+        ...record,
+        begun: begun.filter(({ id }) => id !== result.command),
+        forgotten: Math.max(forgotten, ...gone),
+        results: sorted.slice(-mostResults),
+      }
+    })
     return result
   }
 
@@ -210,7 +226,7 @@ export class Commands implements AsyncDisposable {
   }
 
   async #read(): Promise<Recorded> {
-    return (await this.#record.read()) ?? { v: 1, begun: [], results: [] }
+    return (await this.#record.read()) ?? { v: 1, begun: [], forgotten: -1, results: [] }
   }
 
   /** Changes of the record one after another. */
@@ -221,6 +237,15 @@ export class Commands implements AsyncDisposable {
     this.#writing = writing
     await writing
   }
+}
+
+function resultOf({ issue: _, ...result }: Recorded['results'][number]): CommandResult {
+  return result as CommandResult // written by this class
+}
+
+function stale(id: string, command: string): CommandResult {
+  const text = `this ${command} is as old as orders that this node has forgotten, and may have been done`
+  return failed(id, agentFault('agent.command_stale', text))
 }
 
 function failed(command: string, error: unknown): CommandResult {

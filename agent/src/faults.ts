@@ -4,6 +4,7 @@ import { faults } from '@holdfast/base'
 export const agentFault = faults({
   'agent.command_interrupted': 'unavailable',
   'agent.command_refused': 'refused',
+  'agent.command_stale': 'refused',
   'agent.command_unknown': 'usage',
   'agent.document_foreign': 'integrity',
   'agent.enrolment_refused': 'refused',

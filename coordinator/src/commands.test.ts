@@ -5,6 +5,7 @@ import { type CommandEvent, type CommandState, nextCommandState } from './comman
 import {
   approveCommand,
   type CommandOrder,
+  commandRow,
   expireCommands,
   getCommand,
   markDelivered,
@@ -41,6 +42,7 @@ async function world() {
   return {
     store,
     clock,
+    issueOf: async (id: string) => (await commandRow(store.read, id)).issue,
     advance: (milliseconds: number) => {
       now += milliseconds
     },
@@ -189,4 +191,32 @@ test('output keeps its end, not its beginning', async () => {
   const { output } = await getCommand(here.store.read, id)
   assert.equal(output?.length, 1_000_000)
   assert.equal(output.endsWith('4'.repeat(300_000)), true)
+})
+
+test('the number of an order rises, whatever the clock does and whoever has to approve it', async () => {
+  await using here = await world()
+  const early = await here.order(reset, true)
+  const numbers: number[] = []
+  for (const milliseconds of [0, 0, 5, -900_000, 0]) {
+    here.advance(milliseconds)
+    numbers.push(await here.issueOf((await here.order(status)).id))
+  }
+  const rising = numbers.toSorted((a, b) => a - b)
+  assert.deepEqual([numbers, new Set(numbers).size], [rising, 5])
+  const before = await here.issueOf(early.id)
+  assert.ok(before < (numbers[0] ?? 0))
+  await here.store.write((work) => approveCommand(work, here.clock, early.id, 'user:bob'))
+  assert.ok((await here.issueOf(early.id)) > (numbers.at(-1) ?? 0), 'drawn anew with the approval')
+})
+
+test('a store of an older backup gives numbers above those that nodes have seen', async () => {
+  await using lost = await world()
+  await using restored = await world()
+  let seen = 0
+  for (let count = 0; count < 20; count += 1) {
+    lost.advance(1_000)
+    seen = await lost.issueOf((await lost.order(status)).id)
+  }
+  restored.advance(25_000) // it has the time, and none of those rows
+  assert.ok((await restored.issueOf((await restored.order(status)).id)) > seen)
 })

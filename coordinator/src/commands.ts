@@ -5,6 +5,7 @@ import type { AgentFrame } from '@holdfast/protocol/frames'
 import type { Selectable } from 'kysely'
 import { z } from 'zod'
 import { record } from './audit.ts'
+import { nextIssue } from './command-issues.ts'
 import { type CommandState, nextCommandState } from './command-states.ts'
 import { namesOf, recordStranded } from './departures.ts'
 import { nodeRow } from './nodes.ts'
@@ -89,6 +90,7 @@ export async function orderCommand(
     by,
     approved_by: null,
     state: firstState(order, rule),
+    issue: await nextIssue(work, node, now),
     created: now,
     expires: now + (patience[command] ?? day),
     finished: null,
@@ -158,9 +160,14 @@ export async function approveCommand(
       hint: `somebody other than ${by}: holdfast node approve ${id}`,
     })
   }
-  const changed = { ...row, state: nextCommandState('confirm', 'approved'), approved_by: by }
-  const { state, approved_by } = changed
-  await work.updateTable('commands').set({ state, approved_by }).where('id', '=', id).execute()
+  const issue = await nextIssue(work, row.node, clock.now())
+  const state = nextCommandState('confirm', 'approved')
+  const changed = { ...row, state, issue, approved_by: by }
+  await work
+    .updateTable('commands')
+    .set({ state, issue, approved_by: by })
+    .where('id', '=', id)
+    .execute()
   await record(work, clock, {
     actor: by,
     action: 'command.approve',
@@ -313,7 +320,8 @@ export async function pruneCommands(work: Work, before: number): Promise<void> {
   await work.deleteFrom('commands').where('finished', '<', before).execute()
 }
 
-async function commandRow(database: Database | Work, id: string): Promise<CommandRow> {
+/** @throws Fault command.unknown */
+export async function commandRow(database: Database | Work, id: string): Promise<CommandRow> {
   const row = await database
     .selectFrom('commands')
     .selectAll()

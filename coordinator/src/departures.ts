@@ -1,5 +1,6 @@
 import { type Clock, parseJsonObject } from '@holdfast/base'
 import { record } from './audit.ts'
+import { nextIssue } from './command-issues.ts'
 import { nodeFault } from './nodes-faults.ts'
 import {
   type GuardianRules,
@@ -72,6 +73,7 @@ export async function recordStranded(
  */
 export async function releaseLeavers(
   store: Store,
+  clock: Clock,
   views: NodeViews,
   rules: GuardianRules,
 ): Promise<number> {
@@ -92,14 +94,16 @@ export async function releaseLeavers(
         ? { state: 'waiting' }
         : { progress: `${waits.length} nodes are being moved to other guardians` }
     if (change.progress === progress) continue
-    await store.write((work) =>
-      work
+    await store.write(async (work) => {
+      // Signed under a number of now: it may have waited for longer than its node remembers orders.
+      const issue = 'state' in change ? { issue: await nextIssue(work, node, clock.now()) } : {}
+      await work
         .updateTable('commands')
-        .set(change)
+        .set({ ...change, ...issue })
         .where('id', '=', id)
         .where('state', '=', 'preparing')
-        .execute(),
-    )
+        .execute()
+    })
     changed += 1
   }
   return changed

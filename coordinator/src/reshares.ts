@@ -72,7 +72,7 @@ export class Reshares {
     let changed = 0
     if (manifest.vault.unlock !== 'pins') changed += await this.#move(rules, views)
     changed += await this.#clear(views)
-    changed += await releaseLeavers(coordinator.store, views, rules)
+    changed += await releaseLeavers(coordinator.store, this.#options.clock, views, rules)
     if (changed > 0) await agents.look()
     return changed
   }

@@ -5,6 +5,7 @@ import { coordinatorFault } from './faults.ts'
 import { init } from './migrations/001-init.ts'
 import { reshares } from './migrations/002-reshares.ts'
 import { attempts } from './migrations/003-attempts.ts'
+import { issues } from './migrations/004-issues.ts'
 import { postgresDialect } from './postgres-driver.ts'
 import { sqliteDialect } from './sqlite-driver.ts'
 import type { Tables } from './tables.ts'
@@ -66,6 +67,7 @@ async function migrate(database: Database, bytes: 'blob' | 'bytea'): Promise<voi
         '001-init': { up: (schema: Kysely<unknown>) => init(schema, bytes) },
         '003-attempts': { up: attempts },
         '002-reshares': { up: reshares },
+        '004-issues': { up: issues },
       }),
     },
   })

@@ -186,6 +186,8 @@ export interface CommandTable {
   by: string
   approved_by: Optional<string>
   state: string
+  /** Under which it is signed; see command-issues.ts. */
+  issue: number
   created: number
   /** A command without a result by then is given up. */
   expires: number

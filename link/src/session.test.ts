@@ -166,6 +166,7 @@ test('an agent is welcomed, takes instructions and delivers results', async () =
     command: 'status',
     arguments: {},
     by: 'ada',
+    issue: 1,
     signature: '',
   } as const
   await accepted.deliver({ kind: 'command', ...command })

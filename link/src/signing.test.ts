@@ -21,6 +21,7 @@ const command = {
   command: 'restart' as const,
   arguments: { service: 'web', force: false },
   by: 'ada',
+  issue: 7,
 }
 const refused = { code: 'link.document_invalid' }
 
@@ -31,6 +32,7 @@ test('a command counts for its node, its cluster and its very words', () => {
     { id: 'j'.repeat(22) },
     { command: 'reboot' },
     { by: 'eve' },
+    { issue: 8 },
     { arguments: { service: 'web', force: true } },
     { signature: '' },
     { signature: '!' },

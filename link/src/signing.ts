@@ -51,16 +51,16 @@ export function signCommand(
   to: Addressee,
   command: Omit<CommandFrame, 'kind' | 'signature'>,
 ): CommandFrame {
-  const { id, command: name, by, arguments: given } = command
-  const body = { ...to, id, command: name, by, arguments: given }
+  const { id, command: name, by, issue, arguments: given } = command
+  const body = { ...to, id, command: name, by, issue, arguments: given }
   return { kind: 'command', ...command, signature: signBody(key, 'command', body) }
 }
 
 /** @throws Fault link.document_invalid unless the command key signed it for this node */
 export function checkCommand(key: KeyObject, to: Addressee, frame: CommandFrame): void {
-  const { id, command, by, arguments: given } = frame
-  if (isSigned(key, 'command', { ...to, id, command, by, arguments: given }, frame.signature))
-    return
+  const { id, command, by, issue, arguments: given } = frame
+  const body = { ...to, id, command, by, issue, arguments: given }
+  if (isSigned(key, 'command', body, frame.signature)) return
   throw linkFault(
     'link.document_invalid',
     `the command ${frame.command} is not signed by the coordinator for this node`,

@@ -149,6 +149,8 @@ export const coordinatorFrameSchema = z.discriminatedUnion('kind', [
     arguments: z.record(z.string(), z.unknown()),
     /** Who asked, for the node's own record. */
     by: z.string().max(100),
+    /** Rises; a node refuses a command that is not above all whose results it has forgotten. */
+    issue: z.number().int().min(0),
     /** By the command key over the canonical rest together with the cluster and the node. */
     signature: bytesSchema,
   }),
