@@ -37,10 +37,11 @@ export function followManifest(options: ManifestDutyOptions): AsyncDisposable {
 
 async function follow(options: ManifestDutyOptions, signal: AbortSignal): Promise<void> {
   const { coordinator, clock, onError } = options
-  let done = 0
+  let done = ''
   while (!signal.aborted) {
     try {
       if (coordinator.state === 'running') done = await look(options, done)
+      else done = '' // what it is when it runs again may be another cluster's, or restored
     } catch (error) {
       // A coordinator that is sealed in this very moment is looked at again.
       if (!isFault(error, 'coordinator.data_key_sealed')) onError(error)
@@ -49,12 +50,13 @@ async function follow(options: ManifestDutyOptions, signal: AbortSignal): Promis
   }
 }
 
-/** Returns the version that has been dealt with. */
-async function look(options: ManifestDutyOptions, done: number): Promise<number> {
+/** Returns what has been dealt with: cluster and version, because every cluster begins with version 1. */
+async function look(options: ManifestDutyOptions, done: string): Promise<string> {
   const { coordinator, agents, limits, fixed } = options
-  if ((await manifestVersion(coordinator)) === done) return done
+  const cluster = coordinator.header?.cluster
+  if (`${cluster} ${await manifestVersion(coordinator)}` === done) return done
   const current = await currentManifest(coordinator)
-  if (current === undefined) return 0
+  if (current === undefined) return ''
   const { requestsPerMinute, loginsPerMinute } = current.manifest.limits
   if (!fixed)
     limits.adjust({
@@ -63,5 +65,5 @@ async function look(options: ManifestDutyOptions, done: number): Promise<number>
       logins: loginsPerMinute,
     })
   await publishManifest(coordinator, agents)
-  return current.version
+  return `${cluster} ${current.version}`
 }
