@@ -32,7 +32,7 @@ export async function admitAttempt(
 ): Promise<Error | undefined> {
   await work
     .deleteFrom('attempts')
-    .where('since', '<', now - day)
+    .where(({ eb, or }) => or([eb('since', '<', now - day), eb('since', '>', now + day)]))
     .execute()
   const source = ofSource(attempt.address)
   const before = await read(work, source)
@@ -43,7 +43,7 @@ export async function admitAttempt(
   await put(work, { name: source, count, since, until: since + minute })
   if (count > attempt.perMinute) return tooMany(Math.ceil((since + minute - now) / 1000))
   const locked = await read(work, ofUser(attempt.name))
-  return locked !== undefined && locked.until > now ? lockedFor(locked.until - now) : undefined
+  return locked !== undefined && isLocked(locked, now) ? lockedFor(locked.until - now) : undefined
 }
 
 /** Counts a wrong password; enough of them lock the name. */
@@ -60,7 +60,13 @@ export async function forgetFailures(work: Work, name: string): Promise<void> {
 /** Until when each of the locked names is. */
 export async function lockedNames(work: Pick<Work, 'selectFrom'>, now: number) {
   const rows = await work.selectFrom('attempts').selectAll().where('until', '>', now).execute()
-  return new Map(rows.map(({ name, until }) => [name.replace(/^user /, ''), until]))
+  const locked = rows.filter((row) => row.name.startsWith('user ') && isLocked(row, now))
+  return new Map(locked.map(({ name, until }) => [name.replace(/^user /, ''), until]))
+}
+
+/** A lock of more than the longest was counted by a clock that has been set back since. */
+function isLocked({ until }: AttemptTable, now: number): boolean {
+  return until > now && until - now <= longestLock + minute
 }
 
 async function read(work: Work, name: string): Promise<AttemptTable | undefined> {

@@ -26,7 +26,9 @@ export class NodeCounter {
 
   async count(): Promise<NodeCounts> {
     const now = this.#clock.now()
-    if (this.#counts !== undefined && now - this.#counted < fresh) return await this.#counts
+    // A clock that was set back does not make a count fresh until it is there again.
+    const isFresh = now >= this.#counted && now - this.#counted < fresh
+    if (this.#counts !== undefined && isFresh) return await this.#counts
     this.#counted = now
     this.#counts = countNodes(this.#store, now)
     this.#counts.catch(() => {
