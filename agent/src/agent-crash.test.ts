@@ -2,26 +2,41 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { RunningProgram } from '@holdfast/base'
 import { type AgentLab, agentLab } from './agent-lab.ts'
+import { atRest, crashFrom, crashStep } from './crash-lab.ts'
+import type { TestGuardian } from './peer-fleet.ts'
 
-// The agent's own process, killed after each of its effects while it is enrolled, then started again:
-// the end is the same wherever the power was cut.
+// The agent's own process, killed after its effects while it is enrolled, then started again: the end
+// is the same wherever the power was cut, for the first node of a fleet and for a later one.
 
 /** Waits for an end of the process, or for the node to be enrolled and at rest. */
-async function untilRest(lab: AgentLab, running: RunningProgram): Promise<'rest' | 'killed'> {
+async function untilRest(
+  lab: AgentLab,
+  running: RunningProgram,
+  guardians: readonly TestGuardian[],
+): Promise<'rest' | 'killed'> {
   let ended = false
+  let ordered = false
   void running.ended.then(() => {
     ended = true
   })
   return await lab.until('rest or an end', () => {
     if (ended) return 'killed'
     const last = lab.events.findLast((event) => event.kind === 'phase')
-    const rests = last?.kind === 'phase' && last.phase === 'open' && last.task === undefined
-    return rests ? 'rest' : undefined
+    if (last?.kind === 'phase' && last.step === 'await_guardians' && !ordered) {
+      ordered = true
+      void lab.reshare(guardians, 1).catch(() => undefined) // killed on the way
+    }
+    return atRest(lab) ? 'rest' : undefined
   })
 }
 
 /** Enrols the node if it asks for it; the kill may come in the middle of that. */
-async function enrolIfAsked(lab: AgentLab, since: number, running: RunningProgram): Promise<void> {
+async function enrolIfAsked(
+  lab: AgentLab,
+  since: number,
+  running: RunningProgram,
+  genesis: boolean,
+): Promise<void> {
   let ended = false
   void running.ended.then(() => {
     ended = true
@@ -34,7 +49,7 @@ async function enrolIfAsked(lab: AgentLab, since: number, running: RunningProgra
   })
   if (asks === 'no') return
   try {
-    await lab.enrol(true)
+    await lab.enrol(genesis)
   } catch {
     // The connection breaks a little before the end of the process is seen.
     await lab.until('the end that broke it off', () => ended || undefined)
@@ -42,38 +57,40 @@ async function enrolIfAsked(lab: AgentLab, since: number, running: RunningProgra
 }
 
 /** One enrolment, killed once; gives whether the kill came. */
-async function enrolWithKill(killAt: number): Promise<boolean> {
+async function enrolWithKill(killAt: number, genesis: boolean): Promise<boolean> {
   await using lab = await agentLab()
+  const { fleet } = lab
+  const guardians = genesis ? [] : [await fleet.guardian(), await fleet.guardian()]
   const first = await lab.startProcess(killAt)
   let killed = first === undefined
   if (first !== undefined) {
-    await enrolIfAsked(lab, 0, first)
-    killed = (await untilRest(lab, first)) === 'killed'
+    await enrolIfAsked(lab, 0, first, genesis)
+    killed = (await untilRest(lab, first, guardians)) === 'killed'
   }
   if (killed) {
     const since = lab.events.length
     const second = await lab.startProcess(0)
     assert.ok(second !== undefined)
-    await enrolIfAsked(lab, since, second)
-    assert.equal(await untilRest(lab, second), 'rest')
+    await enrolIfAsked(lab, since, second, genesis)
+    assert.equal(await untilRest(lab, second, guardians), 'rest')
   }
   const ways = lab.reports.at(-1)?.ways.map(({ purpose, label }) => `${purpose} ${label}`.trim())
-  assert.deepEqual(ways, ['recovery', 'automatic temporary'], `kill ${killAt}`)
+  const label = genesis ? 'temporary' : 'epoch 1'
+  assert.deepEqual(ways, ['recovery', `automatic ${label}`], `kill ${killAt}`)
   return killed
 }
 
-// Each life takes seconds: every ninth effect by default, all of them with HOLDFAST_CRASH_STEP=1.
-const step = Number(process.env.HOLDFAST_CRASH_STEP ?? 9)
-const from = Number(process.env.HOLDFAST_CRASH_FROM ?? 1)
-
-test('killed in the middle of its enrolment, a node ends up enrolled', async () => {
-  let killed = true
-  let killAt = from
-  for (; killed && killAt < 200; killAt += step) {
-    killed = await enrolWithKill(killAt).catch((cause: unknown) => {
-      throw new Error(`killed at effect ${killAt}`, { cause })
-    })
-  }
-  assert.ok(!killed, 'an enrolment has fewer effects than that')
-  assert.ok(killAt > 20)
-})
+for (const genesis of [true, false]) {
+  const which = genesis ? 'the first node' : 'a later node'
+  test(`killed in the middle of its enrolment, ${which} ends up enrolled`, async () => {
+    let killed = true
+    let killAt = crashFrom()
+    for (; killed && killAt < 200; killAt += crashStep(9)) {
+      killed = await enrolWithKill(killAt, genesis).catch((cause: unknown) => {
+        throw new Error(`killed at effect ${killAt}`, { cause })
+      })
+    }
+    assert.ok(!killed, 'an enrolment has fewer effects than that')
+    assert.ok(killAt > 20)
+  })
+}
