@@ -5,6 +5,7 @@ import { clientFrom } from './coordinator-place.ts'
 import { fleetHere } from './fleet-here.ts'
 import { age } from './format.ts'
 import type { Input } from './input.ts'
+import { logText } from './log-line.ts'
 import { lockedStateOf } from './node-locked.ts'
 import { follow, limitsOf, type Ordered, order } from './node-order.ts'
 import { type Client, confirmedName, type Node, nodeFrom } from './node-place.ts'
@@ -115,7 +116,9 @@ export async function waitAction(input: Input, context: Context): Promise<Outcom
   const params = { id: input.requiredWord(0, 'ID') }
   const begun = await client.call(nodeRoutes.commandState, { params })
   const seconds = input.count('timeout', 1, 86_400) ?? 300
-  const done = await follow(client, begun, { seconds, streaming: true }, context)
+  const paint = painter()
+  const streaming = begun.command === 'logs' ? (line: string) => logText(line, paint) : true
+  const done = await follow(client, begun, { seconds, streaming }, context)
   const shown = Object.keys(done.result ?? {}).length > 0 ? JSON.stringify(done.result) : ''
   return { json: done, text: [`${done.command} is done`, shown].filter(Boolean).join('\n') }
 }

@@ -31,6 +31,7 @@ export const nodeChangeCommands: readonly CommandSpec[] = [
     name: 'logs',
     summary: 'the last lines of the log of a service, or of the agent',
     about: [
+      'Each line has its time, its level where the program says one, the service, and the text; --json gives the lines as the node has them.',
       'With --follow the node is asked every few seconds; each look is a command of its own.',
     ],
     arguments: [nodeArgument, { ...serviceArgument, optional: true }],

@@ -8,6 +8,7 @@ import {
 import type { Context, Outcome } from './command.ts'
 import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'
+import { logText } from './log-line.ts'
 import { followLogs, logArguments } from './node-logs.ts'
 import { type Followed, limitsOf, type Order, order, unendedText } from './node-order.ts'
 import { type Client, type Node, nodeFrom } from './node-place.ts'
@@ -75,10 +76,11 @@ export async function restartAction(input: Input, context: Context): Promise<Out
 export async function logsAction(input: Input, context: Context): Promise<Outcome | undefined> {
   using found = await nodeFrom(input, context)
   if (input.flag('follow')) return await followLogs(found, input, context)
+  const paint = painter()
   const followed = await order(
     found.client,
     found.node,
-    { kind: 'logs', arguments: logArguments(input), streaming: true },
+    { kind: 'logs', arguments: logArguments(input), streaming: (line) => logText(line, paint) },
     limitsOf(input),
     context,
   )

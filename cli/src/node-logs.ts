@@ -1,8 +1,9 @@
 import type { Context } from './command.ts'
-import { harmless } from './harmless.ts'
 import type { Input } from './input.ts'
+import { logText } from './log-line.ts'
 import { limitsOf, order } from './node-order.ts'
 import type { Client, Node } from './node-place.ts'
+import { painter } from './output.ts'
 
 // Following a node's log: it is asked again and again for its last lines, and what was not there the
 // last time is shown. Each look is a command of its own, with its entry in the audit log.
@@ -39,6 +40,7 @@ export async function followLogs(
   context: Context,
 ): Promise<undefined> {
   const { streams, json, clock, signal } = context
+  const paint = painter()
   let before: readonly string[] = []
   for (;;) {
     const wanted = { kind: 'logs', arguments: logArguments(input) } as const
@@ -47,7 +49,7 @@ export async function followLogs(
     const fresh = newLines(before, after)
     before = after.length > 0 ? after : before
     for (const line of fresh) {
-      await streams.out(`${json ? JSON.stringify({ line }) : harmless(line)}\n`)
+      await streams.out(`${json ? JSON.stringify({ line }) : logText(line, paint)}\n`)
     }
     await clock.sleep(pause, signal)
   }

@@ -12,6 +12,7 @@ import { cliFault } from './faults.ts'
 import { age } from './format.ts'
 import { harmless } from './harmless.ts'
 import type { Input } from './input.ts'
+import { LineCutter } from './log-line.ts'
 import { failureOf } from './node-failure.ts'
 import type { Client, Node } from './node-place.ts'
 
@@ -20,13 +21,16 @@ import type { Client, Node } from './node-place.ts'
 
 export type Ordered = z.output<typeof commandSchema>
 
+/** True: as it is; a function: line by line, in the form that it gives. */
+export type Streaming = boolean | ((line: string) => string)
+
 export interface Order<Kind extends CommandKind> {
   kind: Kind
   arguments?: Record<string, unknown>
   /** The node's name, for what cannot be undone. */
   confirmation?: string
-  /** Show the command's output on standard output as it comes. */
-  streaming?: boolean
+  /** Show the command's output on standard output as it comes: as it is, or each line in another form. */
+  streaming?: Streaming
 }
 
 /** How an order ended for this command line: with its result, or it was not waited for. */
@@ -109,7 +113,7 @@ function requireConnected(node: Node, kind: CommandKind, now: number): void {
 export interface FollowOptions {
   /** How long it is waited for, in seconds. */
   seconds: number
-  streaming?: boolean | undefined
+  streaming?: Streaming | undefined
   /** Throws when it is no use to wait on; asked now and then. */
   presence?: () => Promise<void>
   /** The node's, for what to type next. */
@@ -128,7 +132,7 @@ export async function follow(
   const tell = teller(context, streaming)
   let command = begun
   for (let pause = firstPause, lost = 0, looks = 1; ; looks += 1) {
-    await tell(command)
+    await tell(command, command.state === 'done')
     if (command.state === 'done') return command
     if (command.state === 'failed') throw failureOf(command, name)
     if (command.state === 'expired') throw expired(command, name)
@@ -147,14 +151,23 @@ export async function follow(
 }
 
 /** Shows what is new about a command: output as it is, progress as a line beside it. */
-function teller({ json, streams }: Context, streaming: boolean): (now: Ordered) => Promise<void> {
+function teller(
+  { json, streams }: Context,
+  streaming: Streaming,
+): (now: Ordered, done: boolean) => Promise<void> {
   let [seen, told] = ['', '']
-  return async ({ output = '', progress = '' }) => {
+  const cutter = new LineCutter()
+  const form = (fresh: string, done: boolean) => {
+    if (typeof streaming === 'boolean') return harmless(fresh)
+    const whole = [...cutter.push(fresh), ...(done ? cutter.end() : [])]
+    return whole.map((line) => `${streaming(line)}\n`).join('')
+  }
+  return async ({ output = '', progress = '' }, done) => {
     if (json) return
-    if (streaming) {
-      const fresh = freshOutput(seen, output)
+    if (streaming !== false) {
+      const fresh = form(freshOutput(seen, output), done)
       seen = output
-      if (fresh !== '') await streams.out(harmless(fresh))
+      if (fresh !== '') await streams.out(fresh)
     }
     if (progress !== told && progress !== '') streams.err(progress)
     told = progress
