@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict'
 import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
-import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:https'
-import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Clock, systemClock } from '@holdfast/base'
@@ -15,6 +13,7 @@ import {
   type Instruction,
   keyId,
   openEnrolmentPort,
+  openListener,
   pinnedTls,
   type SessionState,
   serverTls,
@@ -73,18 +72,11 @@ export async function instanceOf(
   instance: string,
 ): Promise<Instance> {
   const server = createServer(serverTls(coordinator.identity, coordinator.header?.authority))
-  const sockets = new Set<Socket>()
-  server.on('connection', (socket: Socket) => sockets.add(socket))
   const agents = await Agents.start({ coordinator, server, clock, instance })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo // a listening TCP server has one
-  const cut = () => {
-    server.close()
-    for (const socket of sockets) socket.destroy()
-  }
+  const listener = await openListener(server, { port: 0, host: '127.0.0.1' })
+  const cut = () => void listener[Symbol.asyncDispose]()
   return {
-    url: `https://127.0.0.1:${port}`,
+    url: `https://127.0.0.1:${listener.port}`,
     agents,
     cut,
     [Symbol.asyncDispose]: async () => {

@@ -28,12 +28,12 @@ export interface ChannelOptions<In> {
   onFrame(frame: In): Promise<void> | void
   onAck(numbers: readonly number[]): void
   limits?: ChannelLimits
-  /** Milliseconds since 1970. */
-  now(): number
+  /** Milliseconds that only ever go forward. */
+  monotonic(): number
 }
 
 export class Channel<Out, In> {
-  /** When the other end was last heard. */
+  /** When the other end was last heard, on the scale of `monotonic`. */
   heardAt: number
   readonly closed: Promise<Closed>
   readonly #socket: WebSocket
@@ -48,7 +48,7 @@ export class Channel<Out, In> {
     this.#socket = socket
     this.#options = options
     this.#limits = options.limits ?? defaultLimits
-    this.heardAt = options.now()
+    this.heardAt = options.monotonic()
     this.closed = new Promise((resolve) => {
       socket.once('close', (code, text) => {
         resolve(this.#ending ?? closedBy(code, text.toString('utf8')))
@@ -56,7 +56,7 @@ export class Channel<Out, In> {
     })
     socket.on('error', () => undefined) // `close` follows and says why
     socket.on('pong', () => {
-      this.heardAt = options.now()
+      this.heardAt = options.monotonic()
     })
     socket.on('message', (data, binary) => this.#receive(data.toString(), binary))
   }
@@ -106,7 +106,7 @@ export class Channel<Out, In> {
   }
 
   #receive(text: string, binary: boolean): void {
-    this.heardAt = this.#options.now()
+    this.heardAt = this.#options.monotonic()
     try {
       if (binary) throw linkFault('link.frame_invalid', 'a binary message')
       this.#take(parseJson(text, 'a message', text.length))

@@ -1,6 +1,6 @@
 import type { IncomingMessage, Server } from 'node:http'
 import type { Server as SecureServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 
 // What every small HTTP server of a node needs: to listen, to stop at once, and to read no more than
 // it has room for.
@@ -11,12 +11,18 @@ export interface Listener extends AsyncDisposable {
 
 /**
  * Listens on a port, 0 taking a free one; without a host on all interfaces. Disposing ends every
- * connection and bears being done again. Rejects with the system's error when the port is taken.
+ * connection without a word and bears being done again. Rejects with the system's error when the port is taken.
  */
 export async function openListener(
   server: Server | SecureServer,
   { port, host }: { port: number; host?: string | undefined },
 ): Promise<Listener> {
+  // Also those that are in a handshake or have become a WebSocket, which the server itself does not end.
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(port, host, () => {
@@ -30,7 +36,7 @@ export async function openListener(
       const closed = new Promise<void>((resolve) => {
         server.close(() => resolve()) // also called when it was closed before
       })
-      server.closeAllConnections()
+      for (const socket of sockets) socket.destroy()
       await closed
     },
   }

@@ -37,6 +37,7 @@ export interface CoordinatorSession {
   readonly node: string
   /** The address that the agent connects from. */
   readonly remote: string
+  /** Like `heardAt` on a scale that only ever goes forward: milliseconds of `monotonic`. */
   readonly openedAt: number
   /** When it was last heard, by any frame. */
   readonly heardAt: number
@@ -52,6 +53,8 @@ export interface CoordinatorSession {
 export interface AcceptOptions {
   server: Server
   clock: Clock
+  /** Milliseconds that only ever go forward: a clock that is set must not end every session. */
+  monotonic?: () => number
   /** How often an agent must be heard. */
   heartbeatSeconds: number
   /** Decides whether the node may come in. Throws SessionRefused to send it away. */
@@ -83,6 +86,10 @@ const parse = parserOf(agentFrameSchema)
 /** Takes agents' sessions on `agentPath` of an HTTPS server made with `serverTls`. */
 export function acceptSessions(options: AcceptOptions): Acceptor {
   return new SessionAcceptor(options)
+}
+
+function monotonicOf({ monotonic = () => performance.now() }: AcceptOptions): () => number {
+  return monotonic
 }
 
 class SessionAcceptor implements Acceptor {
@@ -187,7 +194,7 @@ class SessionAcceptor implements Acceptor {
     for (;;) {
       await clock.sleep(Math.min(interval, helloWithin / 4), signal).catch(() => undefined)
       if (signal.aborted) return
-      const now = clock.now()
+      const now = monotonicOf(this.#options)()
       for (const session of this.#strangers) {
         if (now - session.openedAt < helloWithin) break // the rest came later
         session.close(4408, 'no hello came')
@@ -222,12 +229,13 @@ class Session implements CoordinatorSession {
   ) {
     this.node = node
     this.remote = remote
-    this.openedAt = options.clock.now()
+    const monotonic = monotonicOf(options)
+    this.openedAt = monotonic()
     this.#options = options
     this.#acceptor = acceptor
     this.channel = new Channel(socket, {
       parse,
-      now: () => options.clock.now(),
+      monotonic,
       onAck: (numbers) => this.#outbox.acknowledge(numbers),
       onFrame: (frame) => this.#take(frame),
     })

@@ -9,6 +9,7 @@ import { type AgentFrame, agentPath, type NodeReport } from '@holdfast/protocol/
 import { WebSocket } from 'ws'
 import { alwaysValid, certificateRequest, issue, selfSigned } from './certificate.ts'
 import { keyId } from './key-id.ts'
+import { openListener } from './listener.ts'
 import { type AgentSession, connectSession, type SessionOptions } from './session.ts'
 import {
   type AcceptOptions,
@@ -84,8 +85,6 @@ async function coordinator(
   port = 0,
 ): Promise<Coordinator> {
   const server: Server = createServer(serverTls(own, authority.certificate))
-  const sockets = new Set<Socket>()
-  server.on('connection', (socket: Socket) => sockets.add(socket))
   server.on('tlsClientError', () => undefined)
   const [frames, twins, closed]: [Report[], string[], string[]] = [[], [], []]
   const waiting: ((session: CoordinatorSession) => void)[] = []
@@ -107,16 +106,11 @@ async function coordinator(
     onTwin: (session) => twins.push(session.node),
     ...over,
   })
-  server.listen(port, '127.0.0.1')
-  await once(server, 'listening')
-  const crash = () => {
-    for (const socket of sockets) socket.destroy()
-    server.close()
-  }
-  const bound = (server.address() as AddressInfo).port // a listening TCP server has one
+  const listener = await openListener(server, { port, host: '127.0.0.1' })
+  const crash = () => void listener[Symbol.asyncDispose]()
   return {
-    url: `https://127.0.0.1:${bound}`,
-    port: bound,
+    url: `https://127.0.0.1:${listener.port}`,
+    port: listener.port,
     frames,
     twins,
     closed,
@@ -342,6 +336,9 @@ test('an agent whose old connection is dead is let in again', async () => {
 class ManualClock implements Clock {
   #now = 1_000_000
   readonly #sleepers = new Set<{ at: number; wake: () => void }>()
+  get sleepers(): number {
+    return this.#sleepers.size
+  }
   now(): number {
     return this.#now
   }
@@ -365,7 +362,7 @@ class ManualClock implements Clock {
 test('heartbeats keep a session, and silence ends it at both ends', async () => {
   const here = await world()
   const clock = new ManualClock()
-  await using there = await coordinator(here, { clock })
+  await using there = await coordinator(here, { clock, monotonic: () => clock.now() })
   const quiet = new WebSocket(`wss://127.0.0.1:${there.port}/v1/agent`, {
     agent: pinnedTls(keyId(here.coordinator.key), { own: here.node }),
     autoPong: false,
@@ -384,6 +381,32 @@ test('heartbeats keep a session, and silence ends it at both ends', async () => 
   assert.equal((await ended)[0], 4408)
 })
 
+test('a clock that is set forward or back ends no session', async () => {
+  const here = await world()
+  const time = new ManualClock()
+  let wall = 0
+  const clock: Clock = {
+    now: () => wall,
+    sleep: (milliseconds, signal) => time.sleep(milliseconds, signal),
+  }
+  const monotonic = () => time.now()
+  await using there = await coordinator(here, { clock, monotonic })
+  await using session = agent(here, [there.url], { clock, monotonic })
+  const accepted = await there.opened()
+  const soon = async (check: () => boolean, what: string) => {
+    for (let turn = 0; turn < 10_000 && !check(); turn += 1) await systemClock.sleep(1)
+    assert.ok(check(), what)
+  }
+  for (const set of [1_800_000_000_000, 5, 1_800_000_000_000]) {
+    // The coordinator waits for its next look at all sessions, and the agent for its next heartbeat.
+    await soon(() => session.state.kind === 'open' && time.sleepers === 2, 'both wait')
+    wall = set
+    time.advance(20_000)
+    await soon(() => accepted.heardAt === time.now(), 'a heartbeat came')
+  }
+  assert.deepEqual([session.state.kind, there.closed], ['open', []])
+})
+
 test('an agent gives a silent coordinator up', async () => {
   const here = await world()
   const clock = new ManualClock()
@@ -392,6 +415,7 @@ test('an agent gives a silent coordinator up', async () => {
   const { promise: open, resolve: isOpen } = Promise.withResolvers<void>()
   await using _session = agent(here, [there.url], {
     clock,
+    monotonic: () => clock.now(),
     onState: (state) => {
       if (state.kind === 'open') isOpen()
       if (state.kind === 'waiting') resolve(state.cause)

@@ -41,7 +41,10 @@ export interface SessionOptions {
    */
   onFrame: (frame: Instruction) => Promise<void> | void
   onState?: (state: SessionState) => void
+  /** Its sleep is used; the time that passes between frames is `monotonic`'s. */
   clock: Clock
+  /** Milliseconds that only ever go forward: a node's clock jumps when it is set. */
+  monotonic?: () => number
   /** Numbers in [0, 1). */
   random?: () => number
   signal: AbortSignal
@@ -76,6 +79,7 @@ class Session implements AgentSession {
   state: SessionState
   readonly #options: SessionOptions
   readonly #random: () => number
+  readonly #monotonic: () => number
   readonly #outbox = new Outbox<AgentFrame>(outboxLimit)
   readonly #stop = new AbortController()
   readonly #ended: Promise<void>
@@ -85,6 +89,7 @@ class Session implements AgentSession {
   constructor(options: SessionOptions) {
     this.#options = options
     this.#random = options.random ?? Math.random
+    this.#monotonic = options.monotonic ?? (() => performance.now())
     // Agents begin at different instances, so that these share the load.
     this.#turn = Math.floor(this.#random() * options.urls.length)
     this.state = { kind: 'connecting', url: this.#url() }
@@ -128,10 +133,10 @@ class Session implements AgentSession {
     let wait = 0
     while (!signal.aborted) {
       const url = this.#url()
-      const began = clock.now()
+      const began = this.#monotonic()
       const cause = await this.#connectOnce(url, signal)
       if (signal.aborted) return
-      const lasted = clock.now() - began > backoff.most
+      const lasted = this.#monotonic() - began > backoff.most
       if (lasted) [failures, wait] = [0, 0]
       failures += 1
       this.#turn += 1
@@ -186,7 +191,7 @@ class Session implements AgentSession {
     const { promise: welcomed, resolve } = Promise.withResolvers<Welcome>()
     const channel: Connection = new Channel(socket, {
       parse,
-      now: () => this.#options.clock.now(),
+      monotonic: this.#monotonic,
       onAck: (numbers) => this.#outbox.acknowledge(numbers),
       onFrame: async (frame) => {
         if (frame.kind === 'welcome') resolve(frame)
@@ -201,7 +206,7 @@ class Session implements AgentSession {
     for (let sequence = 1; !over.aborted; sequence += 1) {
       await clock.sleep(interval, over).catch(() => undefined)
       if (over.aborted) return
-      if (clock.now() - channel.heardAt > 2.5 * interval)
+      if (this.#monotonic() - channel.heardAt > 2.5 * interval)
         return channel.close(1006, 'the coordinator was silent')
       await channel.send({ kind: 'heartbeat', sequence }).catch(() => undefined)
     }
