@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createPublicKey } from 'node:crypto'
 import { test } from 'node:test'
+import { systemClock } from '@holdfast/base'
 import { checkCommand, checkDocument, signGeneration } from '@holdfast/link'
 import { sql } from 'kysely'
 import {
@@ -172,6 +173,41 @@ test('a command arrives signed, and its output, progress and result come back', 
   assert.deepEqual(
     [done.state, done.progress, done.output, done.result],
     ['done', 'reading (1 of 2)', 'all well\n', { ways: 2 }],
+  )
+})
+
+test('a command for which there was no room is sent as soon as there is', async () => {
+  await using here = await world()
+  await using node = await enrolled(here, 'web-1')
+  const { promise: held, resolve: release } = Promise.withResolvers<void>()
+  node.onInstruction = () => held
+  const body = 'x'.repeat(1_000_000)
+  const filling: Promise<void>[] = []
+  const full = new AbortController()
+  for (let version = 1; version <= 20 && !full.signal.aborted; version += 1) {
+    const frame = { kind: 'document', name: 'policy', version, body, signature: 'AA' } as const
+    filling.push(here.first.agents.deliver(node.id, frame).catch(() => full.abort()))
+    await systemClock.sleep(20)
+  }
+  assert.ok(full.signal.aborted, 'the outbox is full')
+  const rest = { kind: 'document', name: 'policy', version: 99, signature: 'AA' } as const
+  for (let size = 500_000; size > 10; size = Math.floor(size / 2)) {
+    const frame = { ...rest, body: 'x'.repeat(size) }
+    filling.push(here.first.agents.deliver(node.id, frame).catch(() => undefined))
+  }
+  const { id } = await command(here, node)
+  await here.first.agents.look()
+  release()
+  await Promise.all(filling)
+  const commands = () => node.got.filter((frame) => frame.kind === 'command')
+  assert.deepEqual(commands(), [])
+  await until(async () => {
+    await here.first.agents.look()
+    return commands().length > 0
+  }, 'the command comes')
+  assert.deepEqual(
+    commands().map((frame) => frame.id),
+    [id],
   )
 })
 

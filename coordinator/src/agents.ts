@@ -364,6 +364,10 @@ export class Agents implements AsyncDisposable {
       this.#inBackground(
         held.session
           .deliver(frame)
+          .catch((error: unknown) => {
+            held.sent.delete(row.id) // the agent does not have it: at the next look once more
+            throw error
+          })
           .then(() => coordinator.store.write((work) => markDelivered(work, row.id))),
       )
     }
