@@ -9,6 +9,7 @@ import {
   readFile,
   rm,
   stat,
+  truncate,
   writeFile,
 } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -74,6 +75,17 @@ test('a large log of the time before segments is read once and closed', async ()
   await log.append(released('another', '192.0.2.2'))
   assert.deepEqual(await here.names(), ['releases.log', 'releases.log.20'])
   assert.equal(Object.keys(sourcesOf((await reopened(here.path)).entries)).length, 21)
+})
+
+test('a log that is larger than any becomes is set aside, unread, and guarding goes on', async () => {
+  await using here = await scratch()
+  await writeFile(here.path, '')
+  await truncate(here.path, 33 * 1024 * 1024)
+  const { log, damages } = await reopened(here.path)
+  assert.match(damages.join(), /too large.*releases\.log\.damaged-1/)
+  await log.append(released('ward', '192.0.2.1'))
+  assert.equal((await verifyReleaseLog(here.path)).length, 2)
+  assert.equal((await stat(`${here.path}.damaged-1`)).size, 33 * 1024 * 1024)
 })
 
 test('a change in a closed segment, or between two, is found by a check of all', async () => {

@@ -43,8 +43,8 @@ const segmentBytes = 8 * 1024 * 1024
 const segmentsKept = 16
 /** Wards whose last address is carried on; the latest ones. */
 const mostCarried = 10_000
-/** Logs were one file of up to this before there were segments. */
-const readLimit = 256 * 1024 * 1024
+/** No segment becomes as large; one from before there were segments may be, and is set aside whole. */
+const readLimit = 32 * 1024 * 1024
 
 export interface ReleaseLogOptions {
   /** Told when a log was set aside because it did not hang together. */
