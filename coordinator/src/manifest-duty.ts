@@ -50,11 +50,14 @@ async function follow(options: ManifestDutyOptions, signal: AbortSignal): Promis
   }
 }
 
-/** Returns what has been dealt with: cluster and version, because every cluster begins with version 1. */
+/**
+ * Returns what has been dealt with: the state's header, because every cluster begins with version 1 and
+ * because new holders count once their shares are proven, and the manifest's version.
+ */
 async function look(options: ManifestDutyOptions, done: string): Promise<string> {
   const { coordinator, agents, limits, fixed } = options
-  const cluster = coordinator.header?.cluster
-  if (`${cluster} ${await manifestVersion(coordinator)}` === done) return done
+  const { headerDigest } = coordinator
+  if (`${headerDigest} ${await manifestVersion(coordinator)}` === done) return done
   const current = await currentManifest(coordinator)
   if (current === undefined) return ''
   const { requestsPerMinute, loginsPerMinute } = current.manifest.limits
@@ -65,5 +68,5 @@ async function look(options: ManifestDutyOptions, done: string): Promise<string>
       logins: loginsPerMinute,
     })
   await publishManifest(coordinator, agents)
-  return `${cluster} ${current.version}`
+  return `${headerDigest} ${current.version}`
 }

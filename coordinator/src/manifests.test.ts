@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
 import { test } from 'node:test'
-import { readCeremony } from './ceremonies.ts'
+import { systemClock } from '@holdfast/base'
+import { instanceOf, until } from './agents-fixture.ts'
+import { listCeremonies, readCeremony } from './ceremonies.ts'
 import { cancelCeremony } from './ceremony-end.ts'
 import type { Coordinator } from './coordinator.ts'
 import {
@@ -25,7 +27,15 @@ import {
   proofAge,
 } from './holders.ts'
 import { readManifest } from './manifest-diff.ts'
-import { currentManifest, openApproval, proposeManifest } from './manifests.ts'
+import { followManifest } from './manifest-duty.ts'
+import {
+  continueHolderChange,
+  currentManifest,
+  openApproval,
+  proposeManifest,
+  provenHolders,
+} from './manifests.ts'
+import { RateLimits } from './rate-limits.ts'
 import { resume } from './resume.ts'
 
 // What a manifest may say, and how changes of it are approved.
@@ -188,6 +198,52 @@ test('while the circle of holders is growing, those of before can still approve'
   assert.equal(second.threshold, 3)
   await answerAll(coordinator, second, [alice, bob, carol])
   assert.deepEqual(await inForce(coordinator), [3, true, 5])
+})
+
+test('nodes are told of other holders only once these have proven their shares', async () => {
+  await using here = await cluster()
+  const { coordinator, deps } = here
+  await using instance = await instanceOf(coordinator, systemClock, 'one')
+  const failures: unknown[] = []
+  await using _ = followManifest({
+    ...{ coordinator, agents: instance.agents, clock: systemClock, fixed: true },
+    limits: new RateLimits(systemClock, { all: 100, open: 100, logins: 10 }),
+    onError: (error) => failures.push(error),
+  })
+  const told = async (): Promise<{ twoPersonRule?: boolean; holders?: { keys: object } }> => {
+    const row = await coordinator.store.read
+      .selectFrom('documents')
+      .select('body')
+      .where('name', '=', 'policy')
+      .executeTakeFirst()
+    return JSON.parse(row?.body ?? '{}')
+  }
+  const names = async () => Object.keys((await told()).holders?.keys ?? {}).join()
+  await until(async () => (await names()) === 'alice,bob,carol', 'the first policy')
+  const others = named(people.slice(3), 1, { twoPersonRule: true })
+  await answerAll(coordinator, await openApproval(coordinator, deps, others, 'user:a'), [
+    alice,
+    bob,
+  ])
+  await until(async () => (await told()).twoPersonRule === true, 'the policy of the new manifest')
+  assert.equal(await names(), 'alice,bob,carol', 'dave and erin have shown nothing yet')
+  const { manifest } = (await currentManifest(coordinator)) ?? {}
+  assert.ok(manifest !== undefined && 'keys' in manifest.holders)
+  const given = provenHolders(coordinator, manifest)
+  assert.ok('keys' in given)
+  assert.deepEqual(
+    Object.keys(given.keys),
+    ['alice', 'bob', 'carol'],
+    'what new nodes are bound to',
+  )
+  assert.equal(given.threshold, 2)
+  const proof = await continueHolderChange(coordinator, deps)
+  assert.equal(proof, undefined, 'it has begun')
+  const [open] = await listCeremonies(deps, ['open'])
+  assert.equal(open?.kind, 'holders')
+  await answerAll(coordinator, open, people.slice(3, 4))
+  await until(async () => (await names()) === 'dave,erin', 'the policy of the proven ones')
+  assert.deepEqual(failures, [])
 })
 
 test('the status counts who has proven a key in 90 days, and alarms below the threshold', async () => {

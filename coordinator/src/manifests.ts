@@ -54,6 +54,20 @@ export async function manifestVersion({ store }: Coordinator): Promise<number> {
   return Number(row?.version ?? 0)
 }
 
+/**
+ * The holders to whom anything may be sealed: those of the sealed state, who have proven their shares.
+ * The manifest's own may not have yet, and nobody must lose a way in to keys that nobody has shown.
+ */
+export function provenHolders(
+  { header }: Pick<Coordinator, 'header'>,
+  { holders }: Pick<Manifest, 'holders'>,
+): Manifest['holders'] {
+  const proven = header?.holders
+  if ('none' in holders || proven === undefined) return holders
+  const { threshold, list } = proven
+  return { threshold, keys: Object.fromEntries(list.map(({ name, key }) => [name, key])) }
+}
+
 /** Approvals by holders that a change of the manifest in force needs; 0 for the first one. */
 export function approvalsNeeded(current: StoredManifest | undefined): number {
   if (current === undefined || 'none' in current.manifest.holders) return 0

@@ -14,7 +14,7 @@ import { type EnrolmentDeps, enrolNode } from './enrolment-driver.ts'
 import { type EnrolmentState, getEnrolment } from './enrolments.ts'
 import { coordinatorFault } from './faults.ts'
 import { createInvite, listInvites, revokeInvite } from './invites.ts'
-import { currentManifest } from './manifests.ts'
+import { currentManifest, provenHolders } from './manifests.ts'
 import { type Call, mount, type ServerDeps } from './mount.ts'
 import {
   freezeNode,
@@ -175,8 +175,9 @@ export async function publishManifest(coordinator: Coordinator, agents: Agents):
   const [signer, current] = [await agents.signer(), await currentManifest(coordinator)]
   if (signer === undefined || current === undefined) return
   const publisher = { ...signer, now: agents.now }
+  const manifest = { ...current.manifest, holders: provenHolders(coordinator, current.manifest) }
   await coordinator.store.write(async (work) => {
-    await publishPolicy(work, publisher, current.manifest, current.digest)
+    await publishPolicy(work, publisher, manifest, current.digest)
     await publishFreeze(work, publisher)
   })
   await agents.look()
@@ -190,7 +191,10 @@ function enrolmentDeps(deps: NodeRoutesDeps): EnrolmentDeps {
     cluster: () => coordinator.header?.cluster ?? '',
     authority: () => coordinator.header?.authority ?? '',
     secret: (name) => coordinator.secret(name),
-    manifest: () => manifestOf(coordinator),
+    manifest: async () => {
+      const manifest = await manifestOf(coordinator)
+      return { ...manifest, holders: provenHolders(coordinator, manifest) }
+    },
     coordinators,
     identity: coordinator.identity.digest,
   }
