@@ -17,6 +17,8 @@ interface Change {
   witnessed?: number
 }
 
+type Waiting = Told & { node: string; command: string }
+
 export interface LedgerOptions {
   store: Store
   clock: Clock
@@ -28,13 +30,25 @@ export interface LedgerOptions {
 }
 
 const batch = 200
-/** Characters of a command's output that may wait in memory. */
-const outputWaiting = 256 * 1024
+/** Characters of output and progress of one node that may wait in memory. */
+const waitingEach = 256 * 1024
+/** What one entry takes besides its text. */
+const entryCost = 512
+/**
+ * Changes of its guardians that one node may report at once, and milliseconds until one more: each has
+ * lists signed for all whom it names, and a node that lies could name others in every report.
+ */
+const movesAtOnce = 10
+const moveEvery = 30_000
 
 export class AgentLedger {
   readonly #options: LedgerOptions
   readonly #changes = new Map<string, Change>()
-  readonly #told = new Map<string, Told & { node: string }>()
+  /** By node and command: what a node says of another's command must not stand in its way. */
+  readonly #told = new Map<string, Waiting>()
+  readonly #waiting = new Map<string, number>()
+  /** Per node, its moves that are left, and since when. */
+  readonly #moves = new Map<string, { left: number; at: number }>()
   #flushing: Promise<void> = Promise.resolve()
 
   constructor(options: LedgerOptions) {
@@ -48,10 +62,14 @@ export class AgentLedger {
 
   /** Progress or output of a command; resolves when more may come. */
   async tell(node: string, command: string, told: Partial<Told>): Promise<void> {
-    const before = this.#told.get(command) ?? { node, output: '' }
-    const output = before.output + (told.output ?? '')
-    this.#told.set(command, { ...before, ...told, output })
-    if (output.length > outputWaiting) await this.flush()
+    const name = `${node} ${command}`
+    const before = this.#told.get(name)
+    const output = (before?.output ?? '') + (told.output ?? '')
+    this.#told.set(name, { ...before, ...told, node, command, output })
+    const cost = (told.output ?? '').length + (before === undefined ? entryCost : 0)
+    const waiting = (this.#waiting.get(node) ?? 0) + cost
+    this.#waiting.set(node, waiting)
+    if (waiting > waitingEach) await this.flush()
   }
 
   /** Writes everything noted so far; what could not be written stays for the next time. */
@@ -64,18 +82,19 @@ export class AgentLedger {
   async #write(): Promise<void> {
     const { clock } = this.#options
     const told = take(this.#told)
+    this.#waiting.clear()
     const changes = take(this.#changes)
     try {
       while (told.length > 0) {
         const part = told.slice(0, batch)
         await this.#options.store.write(async (work) => {
-          for (const [id, { node, ...each }] of part) await noteProgress(work, node, id, each)
+          for (const [, { node, command, ...each }] of part)
+            await noteProgress(work, node, command, each)
         })
         told.splice(0, part.length)
       }
       while (changes.length > 0) {
-        const part = changes.slice(0, batch)
-        const moved = await this.#movedGuardians(part)
+        const { part, moved, early } = await this.#movedGuardians(changes.slice(0, batch))
         // Reading the key is written down and takes a commit, so only who signs something asks for it.
         const signer = moved.size === 0 ? undefined : await this.#options.signer()
         await this.#options.store.write(async (work) => {
@@ -83,17 +102,18 @@ export class AgentLedger {
           if (signer !== undefined) await publishPeers(work, { ...signer, now: clock.now() }, moved)
         })
         changes.splice(0, part.length)
+        for (const [node, report] of early) this.note(node, { report, ...this.#changes.get(node) })
       }
     } finally {
-      for (const [id, each] of told) this.#putBack(id, each)
+      for (const [name, each] of told) this.#putBack(name, each)
       // What came meanwhile is newer and wins.
       for (const [node, each] of changes) this.note(node, { ...each, ...this.#changes.get(node) })
     }
   }
 
-  #putBack(id: string, each: Told & { node: string }): void {
-    const newer = this.#told.get(id)
-    this.#told.set(id, { ...each, ...newer, output: each.output + (newer?.output ?? '') })
+  #putBack(name: string, each: Waiting): void {
+    const newer = this.#told.get(name)
+    this.#told.set(name, { ...each, ...newer, output: each.output + (newer?.output ?? '') })
   }
 
   async #writeChanges(work: Work, part: readonly [string, Change][]): Promise<void> {
@@ -115,22 +135,44 @@ export class AgentLedger {
     }
   }
 
-  /** Everybody whose list of peers changes because somebody's guardians have. */
-  async #movedGuardians(part: readonly [string, Change][]): Promise<Set<string>> {
-    const reports = new Map(part.map(([node, { report }]) => [node, report]))
+  /**
+   * Everybody whose list of peers changes because somebody's guardians have, and what is to be written;
+   * the reports of those who move too often are not, and wait.
+   */
+  async #movedGuardians(changes: readonly [string, Change][]) {
+    const reports = new Map(changes.map(([node, { report }]) => [node, report]))
     const rows = await this.#options.store.read
       .selectFrom('nodes')
       .select(['node', 'guardians'])
       .where('node', 'in', [...reports.keys()])
       .execute()
     const moved = new Set<string>()
+    const early = new Map<string, NodeReport>()
     for (const row of rows) {
-      const now = reports.get(row.node)?.guardians
+      const report = reports.get(row.node)
       const before = guardiansOf(row)
-      if (now === undefined || JSON.stringify(now) === JSON.stringify(before)) continue
-      for (const node of [row.node, ...before, ...now]) moved.add(node)
+      if (report === undefined) continue
+      if (JSON.stringify(report.guardians) === JSON.stringify(before)) continue
+      if (this.#mayMove(row.node))
+        for (const node of [row.node, ...before, ...report.guardians]) moved.add(node)
+      else early.set(row.node, report)
     }
-    return moved
+    const part = changes.map(([node, { report, ...rest }]): [string, Change] => [
+      node,
+      report === undefined || early.has(node) ? rest : { ...rest, report },
+    ])
+    return { part, moved, early }
+  }
+
+  #mayMove(node: string): boolean {
+    const now = this.#options.clock.now()
+    const { left, at } = this.#moves.get(node) ?? { left: movesAtOnce, at: now }
+    // A clock that was set back gives one more, and begins anew.
+    const fresh = now < at ? 1 : Math.floor((now - at) / moveEvery)
+    const have = Math.min(movesAtOnce, left + fresh)
+    const since = now < at || have === movesAtOnce ? now : at + fresh * moveEvery
+    this.#moves.set(node, { left: Math.max(0, have - 1), at: since })
+    return have > 0
   }
 }
 

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { makeTunnelKey, tunnelPublicKey } from '@holdfast/link'
-import { enrolled, liveness, order, TestNode, until, world } from './agents-fixture.ts'
+import { enrolled, liveness, order, proven, TestNode, until, world } from './agents-fixture.ts'
+import { AgentLedger } from './agents-ledger.ts'
+import { getCommand, orderCommand } from './commands.ts'
 import { enrolNode } from './enrolment-driver.ts'
 import { freezeNode, removeNode } from './nodes.ts'
 import { publishFreeze } from './nodes-documents.ts'
@@ -96,4 +98,87 @@ test('a node cannot claim an epoch after which there is none', async () => {
   await node.until(({ kind }) => kind !== 'open')
   const row = await here.store.read.selectFrom('nodes').select('epoch').executeTakeFirstOrThrow()
   assert.equal(row.epoch, node.report.epoch)
+})
+
+test('a node that does not leave when it is told to is frozen and then removed, connected or not', async () => {
+  await using here = await world()
+  await using one = await enrolled(here, 'one')
+  const remove = () =>
+    here.store.write((work) => removeNode(work, here.clock, one.id, liveness(here), 'user:ada'))
+  await here.first.agents.look()
+  await assert.rejects(remove(), { code: 'node.still_here' })
+  await here.store.write((work) => freezeNode(work, here.clock, one.id, 'stolen', 'user:ada'))
+  await remove()
+  here.first.agents.dismiss(one.id, 'removed')
+  await one.until(
+    (state) => state.kind === 'waiting' && state.cause.message.includes('node_unknown'),
+  )
+})
+
+test('a node that names other guardians in every report is believed ten times, and then now and then', async () => {
+  await using here = await world()
+  await using one = await enrolled(here, 'one')
+  await using two = await enrolled(here, 'two')
+  const entries = async () =>
+    (await here.store.read.selectFrom('audit').select('hash').execute()).length
+  const guardians = async () => {
+    const { store } = here
+    const row = await store.read
+      .selectFrom('nodes')
+      .select('guardians')
+      .where('node', '=', one.id)
+      .executeTakeFirstOrThrow()
+    return row.guardians
+  }
+  await here.first.agents.look()
+  const before = await entries()
+  const names = [two.id, 'x'.repeat(43)]
+  for (let turn = 0; turn < 40; turn += 1) {
+    await one.say({ ...proven, guardians: names.slice(turn % 2) })
+    await here.first.agents.flush()
+  }
+  assert.equal((await entries()) - before, 10, 'one reading of the key for each that counted')
+  await one.say({ ...proven, guardians: [] })
+  await here.first.agents.flush()
+  assert.notEqual(await guardians(), '[]')
+  here.clock.move(30_000)
+  await here.first.agents.flush()
+  assert.equal(await guardians(), '[]', 'what it said last is not lost')
+})
+
+test('what a node says of commands that are not its own neither piles up nor stands in the way', async () => {
+  await using here = await world()
+  await using one = await enrolled(here, 'one')
+  await using two = await enrolled(here, 'two')
+  let writes = 0
+  const { engine, read } = here.store
+  const ledger = new AgentLedger({
+    store: {
+      ...{ engine, read },
+      write: (work) => {
+        writes += 1
+        return here.store.write(work)
+      },
+      [Symbol.asyncDispose]: async () => undefined,
+    },
+    clock: here.clock,
+    instance: 'one',
+    isHeld: () => true,
+    signer: async () => undefined,
+  })
+  const output = 'x'.repeat(60_000)
+  for (let turn = 0; turn < 10; turn += 1)
+    await ledger.tell(one.id, `${turn}`.padStart(22, 'c'), { output })
+  assert.equal(writes, 2, 'every 256 KiB, whichever commands they are about')
+  for (let turn = 0; turn < 600; turn += 1)
+    await ledger.tell(one.id, `${turn}`.padStart(22, 'd'), { progress: '' })
+  assert.equal(writes, 5, 'what is empty takes room, too: 600 entries, at most 200 at once')
+  const { id } = await here.store.write((work) => {
+    const wanted = { command: 'status', arguments: {} } as const
+    return orderCommand(work, here.clock, two.id, wanted, { twoPersonRule: false }, 'user:ada')
+  })
+  await ledger.tell(one.id, id, { output: 'forged' })
+  await ledger.tell(two.id, id, { output: 'real' })
+  await ledger.flush()
+  assert.equal((await getCommand(here.store.read, id)).output, 'real')
 })

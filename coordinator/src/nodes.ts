@@ -211,8 +211,8 @@ async function listedFrozen(database: Database | Work): Promise<Frozen[]> {
 }
 
 /**
- * Forgets a node that has left or is lost. Its certificate is worth nothing from then on, because
- * only nodes with a record are let in.
+ * Forgets a node that has left or is lost, or that is frozen: one that lies does not leave when it is
+ * told to. Its certificate is worth nothing from then on, because only nodes with a record are let in.
  * @throws Fault node.still_here, node.guards_others
  */
 export async function removeNode(
@@ -223,9 +223,10 @@ export async function removeNode(
   by: string,
 ): Promise<void> {
   const row = await nodeRow(work, node)
-  if (isConnected(row, liveness) && row.phase !== 'left' && row.phase !== 'wiped') {
+  const ended = row.phase === 'left' || row.phase === 'wiped'
+  if (isConnected(row, liveness) && !ended && row.frozen === 0) {
     throw nodeFault('node.still_here', `${row.name} is connected and ${row.phase}`, {
-      hint: `let it leave first: holdfast node leave ${row.name} --confirm ${row.name}`,
+      hint: `let it leave first: holdfast node leave ${row.name} --confirm ${row.name}; one that does not obey is frozen first: holdfast node freeze ${row.name} --reason TEXT`,
     })
   }
   const wards = await wardsInNeed(work, node, liveness)
