@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { systemClock } from '@holdfast/base'
+import { sql } from 'kysely'
 import { recordAlone, verifyAudit } from './audit.ts'
 import { type Postgres, startPostgres } from './local-postgresql.ts'
 import { isDuplicate, openStore, type Store, type StoreLocation } from './store.ts'
@@ -60,6 +61,25 @@ for (const [name, engine] of Object.entries(engines)) {
       await store.write((work) => work.insertInto('leases').values(lease('10.0.0.1', 1)).execute())
       await using again = await openStore(place.location)
       assert.equal((await again.read.selectFrom('leases').selectAll().execute()).length, 1)
+    })
+
+    test('a store of the version before numbers its open commands by when they were given', async () => {
+      const none = { approved_by: null, finished: null, progress: null, output: null }
+      await store.write((work) =>
+        work
+          .insertInto('commands')
+          .values({
+            ...{ id: 'order', node: 'n', command: 'rekey', arguments: '{}', by: 'ada' },
+            ...{ state: 'waiting', issue: 1, created: 1_800_000_000_123, expires: 2 },
+            ...{ ...none, result: null, code: null, message: null },
+          })
+          .execute(),
+      )
+      await sql`alter table commands drop column issue`.execute(store.read)
+      await sql`delete from kysely_migration where name = '004-issues'`.execute(store.read)
+      await using again = await openStore(place.location)
+      const row = await again.read.selectFrom('commands').select('issue').executeTakeFirstOrThrow()
+      assert.equal(Number(row.issue), 1_800_000_000_123)
     })
 
     test('whole numbers up to 2^53, bytes, empty text and absent values come back as they were', async () => {
