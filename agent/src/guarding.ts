@@ -58,11 +58,6 @@ export class Guarding implements AsyncDisposable {
     return guarding
   }
 
-  /** Where wards may ask; 0 while nobody can. */
-  get port(): number {
-    return this.#server?.port ?? 0
-  }
-
   /** Writes down what was done for a ward. @throws Fault agent.guardian_stopped while it cannot be */
   async note(event: ReleaseEvent): Promise<void> {
     if (this.#log === undefined) throw stopped()
