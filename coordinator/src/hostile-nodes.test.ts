@@ -182,3 +182,30 @@ test('what a node says of commands that are not its own neither piles up nor sta
   await ledger.flush()
   assert.equal((await getCommand(here.store.read, id)).output, 'real')
 })
+
+test('however long the reasons are, the list of who is frozen is one that agents take', async () => {
+  await using here = await world()
+  await using one = await enrolled(here, 'one')
+  const ids = Array.from({ length: 560 }, (_, index) => `${index}`.padStart(43, 'n'))
+  const rows = ids.map((node) => ({
+    ...{ node, name: node.slice(-9), address: '192.0.2.1', identity: '', exchange: '' },
+    ...{ wireguard: '', certificate: '', phase: 'open', epoch: 1, threshold: 2, frozen: 0 },
+    ...{ ports: '{"peer":9998,"wireguard":51820}', witnessed: 0, guardians: '[]' },
+  }))
+  const signer = await here.first.agents.signer()
+  assert.ok(signer)
+  await here.store.write(async (work) => {
+    await work.insertInto('nodes').values(rows).execute()
+    for (const node of ids)
+      await freezeNode(work, here.clock, node, '\u0001'.repeat(300), 'user:ada')
+    await publishFreeze(work, { ...signer, now: here.clock.now() })
+  })
+  await here.first.agents.look()
+  await until(
+    () => one.got.some((frame) => frame.kind === 'document' && frame.name === 'freeze'),
+    'it',
+  )
+  const [frame] = one.got.filter((each) => each.kind === 'document' && each.name === 'freeze')
+  assert.ok(frame?.kind === 'document')
+  assert.equal((JSON.parse(frame.body) as { frozen: unknown[] }).frozen.length, 560)
+})

@@ -246,6 +246,27 @@ test('nodes are told of other holders only once these have proven their shares',
   assert.deepEqual(failures, [])
 })
 
+test('users who were named are not left out all at once: naming nobody would remove nobody', async () => {
+  await using here = await cluster()
+  const { coordinator, deps } = here
+  const users = { ada: { roles: ['admin'] }, ben: { roles: ['operator'] } }
+  const set = async (over: Record<string, unknown>) => {
+    const wanted = named(people.slice(0, 3), 2, over)
+    await answerAll(coordinator, await openApproval(coordinator, deps, wanted, 'user:a'), [
+      alice,
+      bob,
+    ])
+  }
+  await set({ users })
+  await assert.rejects(set({}), { code: 'coordinator.manifest_invalid', message: /ada, ben/ })
+  await set({ users: { ada: users.ada } })
+  const rows = await coordinator.store.read.selectFrom('users').select('name').execute()
+  assert.deepEqual(
+    rows.map(({ name }) => name),
+    ['ada'],
+  )
+})
+
 test('the status counts who has proven a key in 90 days, and alarms below the threshold', async () => {
   await using here = await cluster()
   const { coordinator } = here

@@ -12,6 +12,7 @@ import {
 } from './ceremonies.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
 import type { Coordinator } from './coordinator.ts'
+import { coordinatorFault } from './faults.ts'
 import { beginHolderChange, headerHolders } from './holders.ts'
 import { diffManifests, manifestDigest, readManifest } from './manifest-diff.ts'
 import type { Work } from './store.ts'
@@ -120,6 +121,7 @@ function approvalOf(
   current: StoredManifest | undefined,
   manifest: Manifest,
 ): NewCeremony | undefined {
+  requireNamedUsers(current, manifest)
   const approvals = approvalsNeeded(current)
   if (approvals === 0 || header?.holders === undefined) return undefined
   const changes = diffManifests(current?.manifest, manifest).map(({ path }) => path)
@@ -132,6 +134,24 @@ function approvalOf(
     holders: ceremonyHolders(header),
     detail: { manifest, changes, base: current?.digest ?? null },
   }
+}
+
+/**
+ * Naming nobody leaves everybody who is there: before the first manifest with users that is whoever has
+ * claimed the coordinator. Later it would say that all were removed, and remove nobody.
+ */
+function requireNamedUsers(current: StoredManifest | undefined, { users }: Manifest): void {
+  const before = Object.keys(current?.manifest.users ?? {})
+  if (before.length === 0 || Object.keys(users).length > 0) return
+  const message = `it names nobody, and the one in force names ${before.join(', ')}`
+  throw coordinatorFault(
+    'coordinator.manifest_invalid',
+    `the manifest is not valid: users: ${message}`,
+    {
+      hint: 'name the users who are to stay: holdfast manifest get shows them',
+      details: { issues: [{ path: 'users', message }] },
+    },
+  )
 }
 
 /** Puts an approved manifest in force. Returns the holders' ceremony if their circle changes. */

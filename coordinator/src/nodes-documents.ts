@@ -20,6 +20,9 @@ import type { Database, Work } from './store.ts'
 
 export type DocumentName = DocumentFrame['name']
 
+/** Characters; agents refuse more than a million, and the whole session with it. */
+const longestDocument = 900_000
+
 /** Who publishes for which cluster, and when: milliseconds since 1970. */
 export interface Publisher {
   key: KeyObject
@@ -119,7 +122,14 @@ export async function publishFreeze(
   work: Work,
   { key, cluster, now }: Publisher,
 ): Promise<boolean> {
-  return await publish(work, key, 'freeze', { cluster, frozen: await frozenNodes(work) }, now)
+  const frozen = await frozenNodes(work)
+  const whole = { cluster, frozen }
+  // Who is frozen must reach everybody; why is for people, who can ask the coordinator.
+  const document =
+    canonicalJson(whole).length <= longestDocument
+      ? whole
+      : { cluster, frozen: frozen.map((each) => ({ ...each, reason: '' })) }
+  return await publish(work, key, 'freeze', document, now)
 }
 
 /** A node that was removed and comes back is not frozen any more. */
