@@ -11,6 +11,7 @@ import { commandTree } from './tree.ts'
 
 const cases: readonly { line: string; offers: readonly string[]; not?: readonly string[] }[] = [
   { line: 'holdfast va', offers: ['vault'] },
+  { line: 'holdfast holder sh', offers: ['share'] },
   { line: 'holdfast vault hea', offers: ['header'] },
   { line: 'holdfast vault header re', offers: ['restore', 'resume'], not: ['report', 'regen'] },
   { line: 'holdfast keyserver ', offers: ['serve', 'rotate', 'prefix'], not: ['worker', 'vault'] },

@@ -11,6 +11,7 @@ export const cliFault = faults({
   'cli.confirmation_refused': 'refused',
   'cli.coordinator_unknown': 'absent',
   'cli.digest_differs': 'integrity',
+  'cli.digest_unconfirmed': 'refused',
   'cli.directory_unsafe': 'refused',
   'cli.enrolment_failed': 'unavailable',
   'cli.file_exists': 'refused',

@@ -51,7 +51,7 @@ test('the names that stay are there', () => {
       .split(' ')
       .map((name) => `node ${name}`),
     ...['status', 'doctor', 'doctor fleet', 'doctor coordinator', 'doctor node'],
-    ...'keygen request answer prove'.split(' ').map((name) => `holder ${name}`),
+    ...'keygen request answer share prove'.split(' ').map((name) => `holder ${name}`),
     ...'set get verify diff history'.split(' ').map((name) => `manifest ${name}`),
     ...['audit list', 'audit verify', 'recover answer', 'drill list', 'drill run', 'up'],
   ]

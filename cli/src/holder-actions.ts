@@ -21,12 +21,23 @@ type Request = ReturnType<typeof readRequestFile>
 export async function requestAction(input: Input, context: Context): Promise<Outcome> {
   const holder = input.requiredWord(0, 'NAME')
   using client = await clientFrom(input, context)
-  const request = await fetchRequest(client, input, holder)
-  const text = `${JSON.stringify(request)}\n`
+  return await handOut(await fetchRequest(client, input, holder), input)
+}
+
+/** Prints something for one holder as JSON, or writes it to --out. */
+async function handOut(found: { holder: string; kid: string }, input: Input): Promise<Outcome> {
+  const text = `${JSON.stringify(found)}\n`
   const file = input.text('out')
-  if (file === undefined || file === '-') return { json: request, text }
+  if (file === undefined || file === '-') return { json: found, text }
   await writeDurable(file, text, { mode: 0o644 })
-  return { json: { file, holder, kid: request.kid }, text: `wrote ${file}` }
+  return { json: { file, holder: found.holder, kid: found.kid }, text: `wrote ${file}` }
+}
+
+/** `holdfast holder share` */
+export async function shareAction(input: Input, context: Context): Promise<Outcome> {
+  const name = input.requiredWord(0, 'NAME')
+  using client = await clientFrom(input, context)
+  return await handOut(await client.call(ceremonyRoutes.share, { params: { name } }), input)
 }
 
 async function fetchRequest(client: ApiClient, input: Input, holder: string) {

@@ -80,6 +80,27 @@ export const holderCeremonyCommands: readonly CommandSpec[] = [
     load: async () => (await actions()).submitAction,
   },
   {
+    name: 'share',
+    summary: "fetch a holder's wrapped share, to be kept beside the coordinator",
+    about: [
+      'Of the current data key, wrapped for the key of the holder: worth nothing without that key, and nothing alone. It can be had at any time, sealed or not, and changes with every generation of the data key.',
+    ],
+    arguments: [holderArgument],
+    options: [
+      {
+        flags: '--out <FILE>',
+        says: 'write it to FILE, as JSON; - is standard output',
+        default: '-',
+        completes: 'file',
+      },
+      ...placeOptions,
+    ],
+    examples: [{ says: 'after a rotation', run: 'holdfast holder share alice --out share.json' }],
+    exits: { refused: 'the state has no share of that holder' },
+    related: ['holder request', 'coordinator rotate'],
+    load: async () => (await actions()).shareAction,
+  },
+  {
     name: 'prove',
     summary: "prove a holder's key, at any time; no share is touched",
     about: [

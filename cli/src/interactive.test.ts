@@ -82,6 +82,23 @@ test('no is the answer when nothing but Enter is typed', async () => {
   assert.ok(!existsSync(join(stage.work, 'no.jwe')))
 })
 
+test('a request of a technician is answered when the digest that is shown was read out', async () => {
+  await stage.reset()
+  const made = await stage.shell(
+    'holdfast vault create site.img --size 32M --automatic servers.json --recovery holders.json --owner-passphrase-file passphrase --holder-key alice=alice.key --holder-key bob=bob.key > /dev/null && holdfast vault export-request site.img --technician tech.pub --out request.json --json',
+  )
+  const { digest } = parseJsonObject(made.stdout.toString('utf8'), made.stderr)
+  const answer = (out: string) => `holdfast recover answer request.json --out ${out}`
+  const no = await converse(answer('no.txt'), [['digest is', '\\r']])
+  assert.match(no, /it was not confirmed/)
+  assert.match(no, /EXIT=4/)
+  assert.ok(!existsSync(join(stage.work, 'no.txt')))
+  const yes = await converse(answer('yes.txt'), [['digest is', 'y']])
+  assert.ok(yes.includes(String(digest)), yes)
+  assert.match(yes, /EXIT=0/)
+  assert.ok(existsSync(join(stage.work, 'yes.txt')))
+})
+
 test('--unattended asks nobody, terminal or not', async () => {
   await stage.reset()
   const seen = await converse(`${untrusting('none.jwe')} --unattended`, [])

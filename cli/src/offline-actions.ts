@@ -41,12 +41,7 @@ export async function exportAction(input: Input, context: Context): Promise<Outc
 export async function answerAction(input: Input, context: Context): Promise<Outcome> {
   const request = parseRecoveryRequest(await readParts(input.words(0), 'the request'))
   const digest = requestDigest(request)
-  const expected = input.text('digest')
-  if (expected !== undefined && expected !== digest) {
-    throw cliFault('cli.digest_differs', `the request's digest is ${digest}, not ${expected}`, {
-      hint: 'it is not the request that the technician sent: ask for it again',
-    })
-  }
+  await confirmDigest(digest, input, context)
   const pins = await pinsFrom(input, context)
   const answer = await answerRecoveryRequest(pins, request, {
     timeout: timeoutOf(input),
@@ -54,6 +49,29 @@ export async function answerAction(input: Input, context: Context): Promise<Outc
   })
   const pictures = await showPictures(answer, input, context)
   return await deliverText(answer, { answer, digest, pictures }, `digest ${digest}`, input, context)
+}
+
+/**
+ * The answer is for whoever made the request, so a request that was replaced on the way would open the
+ * volume to somebody else: the digest that the technician reads out tells them apart, before anything is
+ * answered.
+ * @throws Fault cli.digest_differs, cli.digest_unconfirmed
+ */
+async function confirmDigest(digest: string, input: Input, context: Context): Promise<void> {
+  const expected = input.text('digest')
+  if (expected === digest) return
+  if (expected !== undefined) {
+    throw cliFault('cli.digest_differs', `the request's digest is ${digest}, not ${expected}`, {
+      hint: 'it is not the request that the technician sent: ask for it again',
+    })
+  }
+  const question = `The request's digest is ${digest}. Does the technician read out the same?`
+  const said = await context.terminal?.confirm(question, context.signal)
+  if (said === true) return
+  const why = said === undefined ? 'nobody is there to compare it' : 'it was not confirmed'
+  throw cliFault('cli.digest_unconfirmed', `the request's digest is ${digest}: ${why}`, {
+    hint: `when the technician reads out the same: --digest ${digest}; nothing was answered`,
+  })
 }
 
 /** `holdfast vault apply-answer` */

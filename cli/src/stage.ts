@@ -1,8 +1,9 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type RunningProgram, type RunResult, run, startProgram } from '@holdfast/base'
 import { adminClient } from '@holdfast/keyserver'
+import { parseRecoveryRequest, requestDigest } from '@holdfast/seal'
 import { bundle } from '../build/bundle.ts'
 import { StageCoordinator } from './stage-coordinator.ts'
 import { StageFleet, secondUser } from './stage-fleet.ts'
@@ -13,6 +14,7 @@ import { StageFleet, secondUser } from './stage-fleet.ts'
 //   http://tang1.example.com ..tang3    three key servers, each in its own process
 //   /dev/sdb1, /dev/sdc1                image files: owner, automatic and recovery way in
 //   /var/lib/tang                       a key directory nobody serves, whose exchange key is KID1
+//   DIGEST1                             the digest of request.json, which asks to open /dev/sdb1
 //   admin.sock                          the administration socket of the first key server
 //   https://fleet.example.com:8443      a running coordinator, logged in to; its identity is PIN1
 //   https://new.example.com:8443        one that nobody has claimed; its identity is NEWPIN and its
@@ -25,7 +27,7 @@ import { StageFleet, secondUser } from './stage-fleet.ts'
 
 const servers = [1, 2, 3]
 const usesCoordinator =
-  /holdfast (coordinator|manifest|audit|holder (request|answer|submit|prove))\b|\/srv\/new/
+  /holdfast (coordinator|manifest|audit|holder (request|answer|submit|share|prove))\b|\/srv\/new/
 
 const usesFleet = /holdfast (node|status|doctor)\b/
 /** Texts with a local fleet of their own mean the nodes of that one. */
@@ -271,7 +273,11 @@ export class Stage implements AsyncDisposable {
     await this.#must(
       'holdfast vault export-request /dev/sdb1 --technician tech.pub --out request.json --png request.png',
     )
-    await this.#must('holdfast recover answer request.json --out answer.txt')
+    const digest = requestDigest(
+      parseRecoveryRequest(await readFile(join(this.work, 'request.json'), 'utf8')),
+    )
+    this.#names = [...this.#names, ['DIGEST1', digest]]
+    await this.#must('holdfast recover answer request.json --digest DIGEST1 --out answer.txt')
     await this.#makeKeyDirectory()
   }
 

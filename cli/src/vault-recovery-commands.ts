@@ -263,7 +263,7 @@ export const recoverCommand: CommandSpec = {
   examples: [
     {
       says: 'answer a request beside the key servers',
-      run: 'holdfast recover answer request.json > answer.txt',
+      run: 'holdfast recover answer request.json --digest DIGEST1 > answer.txt',
     },
   ],
   children: [
@@ -271,7 +271,7 @@ export const recoverCommand: CommandSpec = {
       name: 'answer',
       summary: "open a request's secret and encrypt it to the technician alone",
       about: [
-        'Run it where the key servers answer. Compare the digest with the technician before sending the answer. Requests that came as QR codes may be given as what zbarimg prints, parts in any order.',
+        'Run it where the key servers answer. The digest is compared with what the technician reads out before anything is answered: on a terminal it is asked for, elsewhere it is given with --digest. Requests that came as QR codes may be given as what zbarimg prints, parts in any order.',
       ],
       arguments: [
         {
@@ -291,7 +291,7 @@ export const recoverCommand: CommandSpec = {
         },
         {
           flags: '--digest <DIGEST>',
-          says: 'refuse a request with another digest than the technician reads out',
+          says: 'what the technician reads out; a request with another one is refused',
         },
         ...pictureOptions,
         ...holderOptions,
@@ -302,15 +302,19 @@ export const recoverCommand: CommandSpec = {
         },
       ],
       examples: [
-        { says: 'answer a file', run: 'holdfast recover answer request.json --out answer.txt' },
+        {
+          says: 'answer a file',
+          run: 'holdfast recover answer request.json --digest DIGEST1 --out answer.txt',
+        },
         {
           says: 'answer a picture',
-          run: 'zbarimg -q request.png | holdfast recover answer - --out answer.txt',
+          run: 'zbarimg -q request.png | holdfast recover answer - --digest DIGEST1 --out answer.txt',
         },
       ],
       exits: {
         unavailable: 'too few key servers answer here',
         integrity: 'the digest is another one',
+        refused: 'nobody has compared the digest',
         invalid: 'it is not a request, or a part is missing',
       },
       related: ['vault export-request', 'vault apply-answer'],
