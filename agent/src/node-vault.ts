@@ -89,8 +89,8 @@ export class NodeVault {
   }
 
   get #deps(): VaultDeps {
-    const { pins, stateDirectory, clock } = this.#options
-    return { pins: pins(), stateDirectory, clock, actor: 'agent' }
+    const { node, pins, stateDirectory, clock } = this.#options
+    return { pins: pins(), stateDirectory, clock, actor: 'agent', owner: node }
   }
 
   /** What binds this node's vault today. */

@@ -96,7 +96,7 @@ export const nodeEnrolCommands: readonly CommandSpec[] = [
     summary: 'open a locked node with its holders or a passphrase',
     about: [
       'A node opens by itself when its guardians can be reached. Until peers have joined, or when too many guardians are gone, people open it: the holders with --key (whose key it is, is seen from the key) or with shares that openssl or an HSM unwrapped elsewhere (--export-shares, then --share), or somebody with a passphrase of the vault.',
-      'The passphrase is shown nowhere. It is sealed for the node at once and goes through the coordinator, or with --at straight to the node, whose id is its pin.',
+      'Holders open only what was made for this very node: what it shows says so, and cannot be changed. The passphrase is shown nowhere. It is sealed for the node at once and goes through the coordinator, or with --at straight to the node, whose id is its pin.',
     ],
     arguments: [{ ...nodeArgument, optional: true }],
     options: [
@@ -124,6 +124,10 @@ export const nodeEnrolCommands: readonly CommandSpec[] = [
         says: 'without a coordinator: HOST or HOST:PORT of its peer port',
       },
       { flags: '--pin <ID>', says: 'with --at: the id of the node, 43 characters' },
+      {
+        flags: '--made-for <ID>',
+        says: "after panic 2: the id that the node had when the header was made that came back; its holders' way is of that one",
+      },
       timeoutOption,
       ...placeOptions,
     ],

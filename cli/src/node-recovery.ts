@@ -10,6 +10,8 @@ import {
   type Holders,
   holderRequests,
   open,
+  sealFault,
+  useOf,
 } from '@holdfast/seal'
 import type { Context, Outcome } from './command.ts'
 import { cliFault } from './faults.ts'
@@ -38,6 +40,34 @@ export async function holdersGiven(input: Input, context: Context): Promise<Hold
 function kidOf(key: KeyObject): string {
   const jwk = createPublicKey(key).export({ format: 'jwk' })
   return thumbprint({ ...jwk, kty: jwk.kty ?? '' })
+}
+
+/**
+ * The ways that were made for this node, which is authenticated once they open. What a node shows is
+ * public wherever it was taken from: without this a lying one would be given the secret of another
+ * machine, or the coordinator's own.
+ * @param former the id that the node had when its header was made: after panic 2 it has a new one
+ * @throws Fault seal.use_foreign when the node shows ways, and none of them is its own
+ */
+export function madeFor(
+  { name, node }: { name: string; node: string },
+  recovery: readonly RecoveryWay[],
+  former: string | undefined,
+): RecoveryWay[] {
+  const own = recovery.filter(({ sealed }) => {
+    const use = useOf(sealed)
+    return use?.purpose === 'vault' && (use.of === node || use.of === former)
+  })
+  const [first] = recovery
+  if (own.length > 0 || first === undefined) return own
+  const { purpose, of } = useOf(first.sealed) ?? {}
+  const whose = purpose === 'vault' ? `was made for ${of}` : 'is no way into a vault of its own'
+  throw sealFault('seal.use_foreign', `what ${name} (${node}) shows ${whose}`, {
+    hint:
+      purpose === 'vault'
+        ? `only if ${name} was destroyed by panic 2 and ${of} was its id before: the same command with --made-for ${of}`
+        : `its holders must open nothing for it: holdfast node freeze ${name}`,
+  })
 }
 
 /**

@@ -1,15 +1,15 @@
 import { createPublicKey } from 'node:crypto'
 import { isFault, type Secret } from '@holdfast/base'
 import { encryptJwe } from '@holdfast/crypto'
-import type { RecoveryWay } from '@holdfast/protocol'
+import { nodeRoutes, type RecoveryWay } from '@holdfast/protocol'
 import type { Context, Outcome } from './command.ts'
 import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'
 import { toldFault } from './node-failure.ts'
 import { LockedNode } from './node-locked.ts'
 import { limitsOf, order } from './node-order.ts'
-import { nodeFrom } from './node-place.ts'
-import { exportShares, holdersGiven, openRecovery } from './node-recovery.ts'
+import { type Client, type Node, nodeFrom } from './node-place.ts'
+import { exportShares, holdersGiven, madeFor, openRecovery } from './node-recovery.ts'
 import { readSecretText } from './streams.ts'
 
 // Opening a locked node by people: the passphrase comes from the holders' way or is typed, is sealed
@@ -19,6 +19,8 @@ import { readSecretText } from './streams.ts'
 /** A locked node, however it is reached. */
 interface Locked {
   name: string
+  /** Its id, which is pinned: what it shows must have been made for it. */
+  node: string
   open: boolean
   /** True while the vault has its temporary first way in. */
   genesis: boolean | undefined
@@ -34,9 +36,10 @@ export async function unlockAction(input: Input, context: Context): Promise<Outc
   const at = input.text('at')
   if (at !== undefined) {
     using node = await LockedNode.connect(at, input.text('pin'), context)
-    const { name, phase, exchange, recovery } = await node.state()
+    const { node: id, name, phase, exchange, recovery } = await node.state()
     const push = async (sealed: string) => void (await node.unlock(sealed))
-    const locked = { name, open: phase === 'open', genesis: undefined, exchange, recovery, push }
+    const open = phase === 'open'
+    const locked = { name, node: id, open, genesis: undefined, exchange, recovery, push }
     return await unlock(locked, input, context)
   }
   using found = await nodeFrom(input, context).catch((error) => withoutCoordinator(error))
@@ -44,8 +47,10 @@ export async function unlockAction(input: Input, context: Context): Promise<Outc
   const asked = await order(client, node, { kind: 'status' }, limitsOf(input), context)
   if (!asked.ended) throw cliFault('cli.usage', 'unlocking cannot go on unwatched')
   const { report, exchange, recovery } = asked.data
+  await requireNobodyElses(client, node, input.text('made-for'))
   const locked: Locked = {
     name: node.name,
+    node: node.node,
     open: report.phase === 'open',
     genesis:
       report.ways.some(({ label }) => label === 'temporary') || report.guardians.length === 0,
@@ -59,9 +64,12 @@ export async function unlockAction(input: Input, context: Context): Promise<Outc
 }
 
 async function unlock(node: Locked, input: Input, context: Context): Promise<Outcome> {
-  const { name, recovery, exchange } = node
+  const { name, exchange } = node
   const folder = input.text('export-shares')
-  if (folder !== undefined) return await exportShares(name, recovery, folder)
+  if (folder !== undefined) {
+    const recovery = madeFor(node, node.recovery, input.text('made-for'))
+    return await exportShares(name, recovery, folder)
+  }
   if (node.open) {
     return { json: { name, phase: 'open', changed: false }, text: `${name} is open already` }
   }
@@ -69,6 +77,21 @@ async function unlock(node: Locked, input: Input, context: Context): Promise<Out
   using passphrase = await passphraseFor(node, input, context)
   await node.push(await encryptJwe({ alg: 'ECDH-ES' }, createPublicKey(exchange), passphrase))
   return { json: { name, phase: 'open', changed: true }, text: `${name} is open` }
+}
+
+/** A header that came back after panic 2 was of an identity that has gone, never of a living node. */
+async function requireNobodyElses(
+  client: Client,
+  { name, node }: Node,
+  id: string | undefined,
+): Promise<void> {
+  if (id === undefined || id === node) return
+  const { nodes } = await client.call(nodeRoutes.list)
+  const other = nodes.find((each) => each.node === id && each.phase !== 'wiped')
+  if (other === undefined) return
+  throw cliFault('cli.usage', `${id} is ${other.name}, whose vault ${name} must not get open`, {
+    hint: `after panic 2 it is the id that the node had before; a node that shows the way of another one lies: holdfast node freeze ${name}`,
+  })
 }
 
 /** A coordinator that is away or sealed keeps nobody from opening a node. */
@@ -90,10 +113,11 @@ function requireGenesis({ name, genesis }: Locked): void {
 }
 
 async function passphraseFor(node: Locked, input: Input, context: Context): Promise<Secret> {
-  const { name, recovery } = node
+  const { name } = node
   const file = input.text('passphrase-file')
   if (file !== undefined) return await readSecretText(file)
   if (input.has('key') || input.has('share') || input.flag('genesis')) {
+    const recovery = madeFor(node, node.recovery, input.text('made-for'))
     return await openRecovery(name, recovery, await holdersGiven(input, context), context.signal)
   }
   if (context.terminal !== undefined) {

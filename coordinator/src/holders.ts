@@ -84,6 +84,7 @@ export async function challengeHolder(
     createPins(),
     { kind: 'pin', pin: 'person', config: { name, key: holder.key } },
     value,
+    { use: { purpose: 'proof', of: name } },
   )
   const facts: StatementFacts = {
     cluster: header.cluster,

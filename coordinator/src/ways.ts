@@ -75,7 +75,9 @@ export async function makeWay(
   clock: Clock,
 ): Promise<Insertable<WayTable>> {
   using plaintext = keyPlaintext(key, context)
-  const sealed = await seal(pins, policy, plaintext, { generation: context.generation })
+  // A holder who is asked to open something else must not open this.
+  const use = { purpose: 'coordinator', of: context.cluster } as const
+  const sealed = await seal(pins, policy, plaintext, { generation: context.generation, use })
   const row = {
     id: newId(),
     kind,

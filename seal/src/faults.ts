@@ -29,6 +29,7 @@ export const sealFault = faults({
   'seal.tpm_failed': 'unavailable',
   'seal.trust_refused': 'refused',
   'seal.trust_required': 'refused',
+  'seal.use_foreign': 'integrity',
 })
 
 /** Anything thrown, as a fault; what is not one is a defect and says so. */

@@ -1,7 +1,7 @@
 import { isObject, type JsonObject } from '@holdfast/base'
 import { type Jwe, parseJwe } from '@holdfast/crypto'
 import { sealFault } from './faults.ts'
-import type { ShareMembership } from './pin.ts'
+import type { SealedUse, SealOptions } from './pin.ts'
 
 /** The pin name in a sealed secret's protected header. @throws Fault seal.sealed_malformed */
 export function pinNameOf(jwe: Jwe): string {
@@ -43,7 +43,20 @@ export function malformed(reason: string): Error {
   return sealFault('seal.sealed_malformed', `the sealed secret cannot be used: ${reason}`)
 }
 
-/** The extra protected-header member of a share, or nothing for a secret that is no share. */
-export function membershipMember(membership?: ShareMembership): JsonObject {
-  return membership === undefined ? {} : { holdfast: { share: membership } }
+/** The extra protected-header member: of a share, of a secret with a stated use, or nothing. */
+export function holdfastMember({ membership, use }: SealOptions): JsonObject {
+  if (membership === undefined && use === undefined) return {}
+  const share = membership === undefined ? {} : { share: membership }
+  return { holdfast: { ...share, ...(use === undefined ? {} : { use: { ...use } }) } }
+}
+
+/** What a sealed secret, or one share of it, says it is for. @throws Fault seal.sealed_malformed */
+export function readUse(jwe: Jwe): SealedUse | undefined {
+  const { holdfast } = jwe.header
+  const use = isObject(holdfast) ? holdfast.use : undefined
+  if (use === undefined) return undefined
+  const { purpose, of } = isObject(use) ? use : {}
+  const known = purpose === 'vault' || purpose === 'coordinator' || purpose === 'proof'
+  if (known && typeof of === 'string') return { purpose, of }
+  throw malformed('what it is for cannot be read')
 }

@@ -7,6 +7,7 @@ export {
   knownKeys,
   lineageOf,
   policyOf,
+  useOf,
 } from './inspect.ts'
 export {
   answerRecoveryRequest,
@@ -19,7 +20,15 @@ export {
 export { type OpenEvent, type OpenOptions, open } from './open.ts'
 export type { AskPassphrase } from './passphrase.ts'
 export { type HolderAnswer, type HolderRequest, type Holders, readPublicKey } from './person.ts'
-export type { KnownKey, Pin, PinFacts, Pins, SealOptions, ShareMembership } from './pin.ts'
+export type {
+  KnownKey,
+  Pin,
+  PinFacts,
+  Pins,
+  SealedUse,
+  SealOptions,
+  ShareMembership,
+} from './pin.ts'
 export { createPins, type PinSources } from './pins.ts'
 export * from './placement.ts'
 export {

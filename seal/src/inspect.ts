@@ -1,7 +1,7 @@
 import type { Jwe } from '@holdfast/crypto'
-import { parseSealed, pinNameOf } from './header.ts'
+import { parseSealed, pinNameOf, readUse } from './header.ts'
 import { type HolderRequest, holderRequest } from './person.ts'
-import type { KnownKey, PinFacts, Pins } from './pin.ts'
+import type { KnownKey, PinFacts, Pins, SealedUse } from './pin.ts'
 import { type Policy, threshold } from './policy.ts'
 import { readMembership, readThreshold } from './share-set.ts'
 import { storedKeys } from './tang.ts'
@@ -58,6 +58,11 @@ function policyOfNode(pins: Pins, jwe: Jwe): Policy {
  */
 export function knownKeys(sealed: string): KnownKey[] {
   return leavesOfSealed(parseTree(sealed), 'tang').flatMap(storedKeys)
+}
+
+/** What a sealed secret is for, where it says; authentic only once it has been opened. */
+export function useOf(sealed: string): SealedUse | undefined {
+  return readUse(parseSealed(sealed))
 }
 
 /** What each holder must be asked, for every `person` share of a sealed secret. All of it is public. */

@@ -1,7 +1,7 @@
 import { isObject, type JsonObject, Secret } from '@holdfast/base'
 import { decryptJwe, encryptJwe, type Jwe } from '@holdfast/crypto'
 import { sealFault } from './faults.ts'
-import { malformed, membershipMember, pinHeader } from './header.ts'
+import { holdfastMember, malformed, pinHeader } from './header.ts'
 import type { Pin, SealOptions } from './pin.ts'
 
 /**
@@ -38,7 +38,7 @@ function fails(jwe: Jwe): boolean {
 
 /** The protected header of clevis's pins that agree on a content key elsewhere. */
 export function localHeader(pin: string, own: JsonObject, options: SealOptions) {
-  return { alg: 'dir', clevis: { [pin]: own, pin }, ...membershipMember(options.membership) }
+  return { alg: 'dir', clevis: { [pin]: own, pin }, ...holdfastMember(options) }
 }
 
 /** A content key as `jose jwk gen -i '{"alg":"A256GCM"}'` writes it. */

@@ -4,6 +4,7 @@ import { type AnyJwk, encryptJwe, jweLimit, thumbprint } from '@holdfast/crypto'
 import { compactDecrypt } from 'jose'
 import { sealFault } from './faults.ts'
 import { parseSealed } from './header.ts'
+import { useOf } from './inspect.ts'
 import { type OpenOptions, open } from './open.ts'
 import { readPublicKey } from './person.ts'
 import type { Pins } from './pin.ts'
@@ -66,17 +67,30 @@ export function requestDigest(request: RecoveryRequest): string {
 /**
  * Opens the request's secret and encrypts it to the technician alone; compact JWE. The TPM of the
  * machine that answers is not asked: what only that opens is that machine's own secret.
+ * @throws Fault seal.use_foreign when the secret says that it is no way into a vault
  */
 export async function answerRecoveryRequest(
   pins: Pins,
   request: RecoveryRequest,
   options: OpenOptions = {},
 ): Promise<string> {
+  requireVault(request.sealed)
   using plaintext = await open(forOthers(pins), request.sealed, options)
   const key = readPublicKey(request.technician, 'the technician')
   const alg = key.asymmetricKeyType === 'rsa' ? 'RSA-OAEP-256' : 'ECDH-ES'
   const header = { alg, typ: 'holdfast-recovery-answer', request: requestDigest(request) }
   return await encryptJwe(header, key, plaintext)
+}
+
+/** A colleague is asked for a disk: nobody is to get anything else this way. */
+function requireVault(sealed: string): void {
+  const use = useOf(sealed)
+  if (use === undefined || use.purpose === 'vault') return
+  const what =
+    use.purpose === 'coordinator' ? "a coordinator's data key" : "a proof of a holder's key"
+  throw sealFault('seal.use_foreign', `the request shows ${what}, not a way into a vault`, {
+    hint: 'somebody put it there: answer nothing, and find out where the request comes from',
+  })
 }
 
 function forOthers(pins: Pins): Pins {

@@ -2,7 +2,7 @@ import { Secret } from '@holdfast/base'
 import type { Jwe } from '@holdfast/crypto'
 import { CompactEncrypt, compactDecrypt } from 'jose'
 import { sealFault } from './faults.ts'
-import { malformed, membershipMember, pinHeader, printable } from './header.ts'
+import { holdfastMember, malformed, pinHeader, printable } from './header.ts'
 import type { Pin } from './pin.ts'
 
 /** Asks for the passphrase that `label` names; undefined when nobody answers. */
@@ -44,7 +44,7 @@ export function passphrasePin(ask?: AskPassphrase): Pin {
           alg: 'PBES2-HS512+A256KW',
           enc: 'A256GCM',
           clevis: { passphrase: own, pin: 'passphrase' },
-          ...membershipMember(options.membership),
+          ...holdfastMember(options),
         })
         .setKeyManagementParameters({ p2c: rounds })
         .encrypt(passphrase.reveal())

@@ -3,7 +3,7 @@ import { isFault, isObject, type JsonObject, messageOf, Secret } from '@holdfast
 import { type AnyJwk, decryptJwe, encryptJwe, type Jwe, thumbprint } from '@holdfast/crypto'
 import { compactDecrypt } from 'jose'
 import { sealFault } from './faults.ts'
-import { malformed, membershipMember, pinHeader, printable, stringMember } from './header.ts'
+import { holdfastMember, malformed, pinHeader, printable, stringMember } from './header.ts'
 import { compactOf } from './passphrase.ts'
 import type { Pin } from './pin.ts'
 
@@ -48,7 +48,7 @@ export function personPin(holders?: Holders): Pin {
         alg: algorithmOf(key),
         clevis: { person: { jwk, name }, pin: 'person' },
         kid: thumbprint(jwk),
-        ...membershipMember(options.membership),
+        ...holdfastMember(options),
       }
       return await encryptJwe(header, key, plaintext)
     },

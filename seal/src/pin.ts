@@ -27,6 +27,17 @@ export interface ShareMembership {
   index: number
 }
 
+/**
+ * What a secret is sealed for. People who open it for somebody else compare this with what they were
+ * asked for: a sealed secret is public, and whoever has one can show it in the place of another.
+ */
+export interface SealedUse {
+  /** `vault`: a way into a vault; `coordinator`: a data key; `proof`: nothing, a holder's key is tried. */
+  purpose: 'vault' | 'coordinator' | 'proof'
+  /** Whose: a node's id or a volume's uuid, a cluster's id, a holder's name. */
+  of: string
+}
+
 /** A public key that the key server at `url` advertised when it was trusted. */
 export interface KnownKey {
   readonly url: string
@@ -39,6 +50,8 @@ export interface SealOptions {
   signal?: AbortSignal
   /** Where this secret stands in a threshold: authenticated with it, under `holdfast`. */
   membership?: ShareMembership
+  /** Authenticated with the secret and with each of its shares, under `holdfast`. */
+  use?: SealedUse
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { Secret } from '@holdfast/base'
 import { sealFault } from './faults.ts'
-import { knownKeys, lineageOf } from './inspect.ts'
+import { knownKeys, lineageOf, useOf } from './inspect.ts'
 import { type OpenOptions, open } from './open.ts'
 import type { Pins } from './pin.ts'
 import type { Policy } from './policy.ts'
@@ -29,8 +29,10 @@ export async function reseal(
 ): Promise<{ sealed: string; rehearsal: Rehearsal }> {
   using plaintext = await open(pins, sealed, options)
   const lineage = lineageOf(sealed)
+  const use = useOf(sealed)
   const fresh = await seal(pins, policy, plaintext, {
     known: knownKeys(sealed),
+    ...(use === undefined ? {} : { use }),
     ...(lineage === undefined ? {} : { set: lineage.set, generation: lineage.generation + 1 }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   })

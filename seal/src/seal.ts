@@ -1,6 +1,6 @@
 import type { Secret } from '@holdfast/base'
 import { encryptJwe, splitNewSecret } from '@holdfast/crypto'
-import { membershipMember } from './header.ts'
+import { holdfastMember } from './header.ts'
 import type { Pins, SealOptions } from './pin.ts'
 import { checkSize, type Policy, type ThresholdPolicy } from './policy.ts'
 import { newSetName, thresholdHeader, verifierOf } from './share-set.ts'
@@ -74,7 +74,7 @@ async function sealThreshold(
       verifiers,
     }
     const header = thresholdHeader({ threshold, prime: split.prime, children: sealed, shares })
-    const own = membershipMember(membership)
+    const own = holdfastMember({ ...request, ...(membership === undefined ? {} : { membership }) })
     const holdfast = { ...(own.holdfast as object | undefined), shares: header.shares } // an object when present
     return await encryptJwe(
       { alg: 'dir', clevis: { pin: 'sss', sss: header.sss }, holdfast },

@@ -9,8 +9,8 @@ import {
 } from '@holdfast/base'
 import { type Jwe, shareLength } from '@holdfast/crypto'
 import { sealFault } from './faults.ts'
-import { malformed, pinHeader, printable } from './header.ts'
-import type { ShareMembership } from './pin.ts'
+import { malformed, pinHeader, printable, readUse } from './header.ts'
+import type { SealedUse, ShareMembership } from './pin.ts'
 import { childLimit } from './policy.ts'
 
 // A threshold's protected header in clevis's `sss` form, and beside it, under `holdfast`, what
@@ -36,6 +36,8 @@ export interface ThresholdForm {
   readonly prime: Buffer
   readonly children: readonly string[]
   readonly shares?: ShareSet
+  /** What the whole secret is for, where it says. */
+  readonly use?: SealedUse
 }
 
 /** A name for a new set: base64url of 16 random bytes. */
@@ -66,10 +68,15 @@ export function checkShare(share: Secret, index: number, form: ThresholdForm): v
 
 /**
  * Checks that a sealed share belongs to this place of this set.
- * @throws Fault seal.share_foreign, seal.share_stale, seal.share_duplicate
+ * @throws Fault seal.use_foreign, seal.share_foreign, seal.share_stale, seal.share_duplicate
  */
 export function checkMembership(child: Jwe, index: number, form: ThresholdForm): void {
-  const { shares } = form
+  const { shares, use } = form
+  const own = readUse(child)
+  if (own !== undefined && (own.purpose !== use?.purpose || own.of !== use.of)) {
+    const text = `the share of ${shareName(form, index)} is of a secret that is for something else`
+    throw sealFault('seal.use_foreign', text)
+  }
   const claimed = readMembership(child)
   if (shares === undefined || claimed === undefined) return
   const name = shareName(form, index)
@@ -133,8 +140,13 @@ export function readThreshold(jwe: Jwe): ThresholdForm {
     throw malformed('its threshold or modulus cannot be used')
   }
   const shares = readShareSet(jwe, list.length)
-  const form = { threshold: t, prime: fromBase64url(p, 'the modulus'), children: list as string[] } // checked above
-  return shares === undefined ? form : { ...form, shares }
+  const use = readUse(jwe)
+  return {
+    ...{ threshold: t, prime: fromBase64url(p, 'the modulus') },
+    children: list as string[], // checked above
+    ...(shares === undefined ? {} : { shares }),
+    ...(use === undefined ? {} : { use }),
+  }
 }
 
 function readShareSet(jwe: Jwe, count: number): ShareSet | undefined {

@@ -14,7 +14,7 @@ import {
   thumbprints,
 } from '@holdfast/crypto'
 import { sealFault } from './faults.ts'
-import { malformed, membershipMember, pinHeader, printable, stringMember } from './header.ts'
+import { holdfastMember, malformed, pinHeader, printable, stringMember } from './header.ts'
 import { checkedUrl, type Fetch, type HttpReply } from './http.ts'
 import type { KnownKey, Pin, PinFacts } from './pin.ts'
 import {
@@ -52,7 +52,7 @@ export function tangPin({ fetch, confirm }: TangPinDeps): Pin {
         alg: 'ECDH-ES',
         clevis: { pin: 'tang', tang: { adv: { keys: advertisement.keys }, url: tang.url } },
         kid: thumbprint(key),
-        ...membershipMember(options.membership),
+        ...holdfastMember(options),
       }
       const publicKey = createPublicKey({ key: { ...bareJwk(key) }, format: 'jwk' })
       return await encryptJwe(header, publicKey, plaintext)

@@ -114,7 +114,10 @@ async function sealAll(vault: Vault, options: CreateOptions): Promise<Forms> {
     const { reachable = false, unproven = false } = options
     return {
       automatic: await make(automatic, { ...common, reachable }),
-      recovery: recovery === undefined ? undefined : await make(recovery, { ...common, unproven }),
+      recovery:
+        recovery === undefined
+          ? undefined
+          : await make(recovery, { ...common, unproven, purpose: 'recovery' }),
       [Symbol.dispose]: dispose,
     }
   } catch (error) {

@@ -107,7 +107,8 @@ export async function replaceBinding(
       : accessBy(proven.passphrase.clone(), proven.keyslot)
   using fresh = newPassphrase()
   const previous = proven === undefined ? undefined : slot.jwe
-  const form = await sealFresh(vault, policy, fresh, options, previous)
+  const { purpose } = slot
+  const form = await sealFresh(vault, policy, fresh, { ...options, purpose }, previous)
   const label = options.label ?? slot.mark?.label
   return await writeBinding(vault, inventory, form, {
     operation,
@@ -267,7 +268,9 @@ export async function sealFresh(
   options: BindOptions,
   previous?: string,
 ): Promise<SealedForm> {
-  const { signal } = options
+  const { signal, purpose } = options
+  const owner = vault.deps.owner ?? vault.uuid
+  const use = purpose === 'recovery' ? ({ purpose: 'vault', of: owner } as const) : undefined
   const known = previous === undefined ? [] : knownKeys(previous)
   const lineage = previous === undefined ? undefined : lineageOf(previous)
   const common = { known, ...(signal === undefined ? {} : { signal }) }
@@ -277,6 +280,7 @@ export async function sealFresh(
       : { policy, missing: [], wanted: undefined }
   const sealed = await seal(vault.pins, part.policy, fresh, {
     ...common,
+    ...(use === undefined ? {} : { use }),
     ...(lineage === undefined ? {} : { set: lineage.set, generation: lineage.generation + 1 }),
   })
   const rehearsal = await prove(vault.pins, sealed, fresh, {

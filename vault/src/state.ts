@@ -40,6 +40,11 @@ export interface VaultDeps {
   clock?: Clock
   /** Who is asking, for the audit log. */
   actor?: string
+  /**
+   * Whose the vault is: holders who are asked for a way in see it, authenticated, and open it for
+   * nobody else. A node's id; default the volume's uuid.
+   */
+  owner?: string
   /** Called after each change of the header, to back it up. */
   afterChange?: (change: CompletedChange) => Promise<void>
 }
