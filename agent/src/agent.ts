@@ -55,6 +55,7 @@ class RunningAgent implements Agent {
   readonly #stop = new AbortController()
   #membership: Promise<Membership> | undefined
   #member: Membership | undefined
+  #joinFailure = ''
   #ended: Promise<void> | undefined
   #forgotten = false
 
@@ -334,9 +335,20 @@ class RunningAgent implements Agent {
         this.#member = membership
       },
       (error: unknown) => {
-        this.#membership = undefined // the next report tries again
-        this.#incident('agent.membership_failed', messageOf(error))
+        this.#membership = undefined
+        this.#rejoinLater(messageOf(error))
       },
+    )
+  }
+
+  /** Whatever it was - a file, a disk - may be mended while the agent runs; it is told once. */
+  #rejoinLater(text: string): void {
+    if (text !== this.#joinFailure) this.#incident('agent.membership_failed', text)
+    this.#joinFailure = text
+    const wait = this.#options.backoff?.most ?? 60_000
+    this.#clock.sleep(wait, this.#signal).then(
+      () => this.#joinIfEnrolled(this.state),
+      () => undefined, // the agent stops
     )
   }
 

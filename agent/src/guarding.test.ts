@@ -113,4 +113,11 @@ test('a witness that cannot be read: the vault opens without a session, and it i
   await lab.until('an open vault', () => (agent.state.phase === 'open' ? true : undefined))
   const told = lab.events.find((event) => event.kind === 'incident')
   assert.equal(told?.kind === 'incident' && told.code, 'agent.membership_failed')
+  const sessions = lab.reports.length
+  await rm(join(lab.options.directory, 'witness.json'))
+  await lab.until('a session', () => (lab.reports.length > sessions ? true : undefined))
+  const failures = lab.events.filter(
+    (event) => event.kind === 'incident' && event.code === 'agent.membership_failed',
+  )
+  assert.equal(failures.length, 1, 'said once however often it was tried')
 })
