@@ -130,7 +130,11 @@ export async function approveAction(input: Input, context: Context): Promise<Out
   const command = await client.call(nodeRoutes.approve, { params })
   return {
     json: command,
-    text: `${command.command}, ordered by ${command.by}, is approved\nnext: holdfast node wait ${command.id}`,
+    text: [
+      `${command.command}, ordered by ${command.by}, is approved`,
+      ...(command.progress === undefined ? [] : [command.progress]),
+      `next: holdfast node wait ${command.id}`,
+    ].join('\n'),
   }
 }
 

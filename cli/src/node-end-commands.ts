@@ -15,6 +15,9 @@ export const nodeEndCommands: readonly CommandSpec[] = [
   {
     name: 'leave',
     summary: 'let a node give its wards to others, destroy its keys and go',
+    about: [
+      'When the manifest asks for a second person, it waits for node approve, and its wards stay until then.',
+    ],
     arguments: [nodeArgument],
     options: [
       confirmOption,
@@ -23,7 +26,7 @@ export const nodeEndCommands: readonly CommandSpec[] = [
     ],
     examples: [{ says: 'in an orderly way', run: 'holdfast node leave node-1 --confirm node-1' }],
     exits: { ...orderExits, refused: 'a ward would fall below its margin; nothing was done' },
-    related: ['node remove', 'node reset'],
+    related: ['node approve', 'node remove', 'node reset'],
     load: async () => (await actions()).leaveAction,
   },
   {
@@ -78,8 +81,8 @@ export const nodeEndCommands: readonly CommandSpec[] = [
         run: 'holdfast node approve "$(cat pending.txt)" --state-dir bob',
       },
     ],
-    exits: { refused: 'it was you who ordered it, or it does not wait' },
-    related: ['node panic', 'node wait'],
+    exits: { refused: 'it was you who ordered it, it does not wait, or the node is needed' },
+    related: ['node leave', 'node reset', 'node panic', 'node wait'],
     load: async () => (await import('./node-actions.ts')).approveAction,
   },
   {

@@ -193,18 +193,20 @@ function expired({ id, command, node }: Ordered, name = node.slice(0, 12)): Faul
 }
 
 function pending({ id, command, state }: Ordered, seconds: number): Fault {
-  const text = `${command} has not ended within ${seconds} s; it is ${state} and goes on`
-  return cliFault('cli.command_pending', text, {
-    hint: `wait on: holdfast node wait ${id}`,
+  const held = state === 'confirm'
+  const how = held ? 'it waits for a second person' : `it is ${state} and goes on`
+  return cliFault('cli.command_pending', `${command} has not ended within ${seconds} s; ${how}`, {
+    hint: held ? `somebody else: holdfast node approve ${id}` : `wait on: holdfast node wait ${id}`,
     details: { id, state },
   })
 }
 
 /** One sentence for an order that was given and not waited for. */
-export function unendedText({ id, command, state }: Ordered, name: string): string {
+export function unendedText({ id, command, state, progress }: Ordered, name: string): string {
   if (state !== 'confirm') return `${id}\n${command} was ordered; holdfast node wait ${id}`
   return [
     `${command} on ${name} needs a second person, who is not you:`,
     `  holdfast node approve ${id}`,
+    ...(progress === undefined ? [] : [`once approved, ${progress}`]),
   ].join('\n')
 }

@@ -3,12 +3,14 @@ import type { z } from 'zod'
 
 // The states of a command, decided. Pure.
 //   confirm -> waiting -> sent -> running -> done | failed,   and from all but the ends -> expired
-// A node that is to leave is told only after its wards have moved: preparing -> waiting.
+// A node that is to leave is told only after its wards have moved: (confirm ->) preparing -> waiting.
 
 export type CommandState = z.infer<typeof commandSchema>['state']
 
 export type CommandEvent =
   | 'approved'
+  /** Approved, and its node is told only after its wards have moved. */
+  | 'approved_to_prepare'
   | 'prepared'
   | 'delivered'
   | 'progress'
@@ -22,6 +24,8 @@ export function nextCommandState(state: CommandState, event: CommandEvent): Comm
   switch (event) {
     case 'approved':
       return state === 'confirm' ? 'waiting' : state
+    case 'approved_to_prepare':
+      return state === 'confirm' ? 'preparing' : state
     case 'prepared':
       return state === 'preparing' ? 'waiting' : state
     case 'delivered':

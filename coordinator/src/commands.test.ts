@@ -60,6 +60,8 @@ const reset: CommandOrder = { command: 'reset', arguments: {}, confirmation: 'we
 
 const events: readonly CommandEvent[] = [
   'approved',
+  'approved_to_prepare',
+  'prepared',
   'delivered',
   'progress',
   'succeeded',
@@ -86,7 +88,8 @@ test('a command that has ended stays as it is, and none acts before its approval
         const next = nextCommandState(state, event)
         assert.ok(rank[next] >= rank[state], `${state} -> ${next}`)
         if (state === 'done' || state === 'failed') assert.equal(next, state)
-        if (state === 'confirm' && event === 'approved') approved = true
+        if (state === 'confirm' && event.startsWith('approved')) approved = true
+        if (next === 'preparing') assert.ok(approved)
         if (['waiting', 'sent', 'running'].includes(next)) assert.ok(approved)
         state = next
       }
@@ -142,11 +145,25 @@ test('what cannot be undone needs the name, and a second person where the manife
     ['panic'],
   )
   const approve = (by: string) =>
-    here.store.write((work) => approveCommand(work, here.clock, id, by))
+    here.store.write((work) => approveCommand(work, here.clock, id, {}, by))
   await assert.rejects(approve('user:ada'), { code: 'command.same_person' })
   assert.equal((await approve('user:bob')).state, 'waiting')
   await assert.rejects(approve('user:eve'), { code: 'command.not_waiting_for_approval' })
   assert.equal((await here.order(reset, false)).state, 'waiting')
+})
+
+test('whatever ends with a destroyed vault waits for a second person, a leave like a reset', async () => {
+  await using here = await world()
+  const named = { confirmation: 'web-1' }
+  const orders: CommandOrder[] = [
+    { command: 'panic', arguments: { level: 2 }, ...named },
+    { command: 'panic', arguments: { level: 3 }, ...named },
+    { command: 'leave', arguments: {}, ...named },
+    { command: 'leave', arguments: { force: true }, ...named },
+  ]
+  for (const order of orders)
+    assert.equal((await here.order(order, true)).state, 'confirm', JSON.stringify(order))
+  assert.deepEqual(await openCommands(here.store.read, here.clock.now()), [])
 })
 
 test('what nobody answered in time is given up, and a late result is still the truth', async () => {
@@ -160,7 +177,7 @@ test('what nobody answered in time is given up, and a late result is still the t
   assert.equal(await expireCommands(here.store, here.clock), 1)
   assert.equal(await here.state(second.id), 'expired')
   const approve = here.store.write((work) =>
-    approveCommand(work, here.clock, second.id, 'user:bob'),
+    approveCommand(work, here.clock, second.id, {}, 'user:bob'),
   )
   await assert.rejects(approve, { code: 'command.not_waiting_for_approval' })
   await here.result(first.id, true)
@@ -205,7 +222,7 @@ test('the number of an order rises, whatever the clock does and whoever has to a
   assert.deepEqual([numbers, new Set(numbers).size], [rising, 5])
   const before = await here.issueOf(early.id)
   assert.ok(before < (numbers[0] ?? 0))
-  await here.store.write((work) => approveCommand(work, here.clock, early.id, 'user:bob'))
+  await here.store.write((work) => approveCommand(work, here.clock, early.id, {}, 'user:bob'))
   assert.ok((await here.issueOf(early.id)) > (numbers.at(-1) ?? 0), 'drawn anew with the approval')
 })
 

@@ -47,9 +47,13 @@ export interface CommandOrder {
   confirmation?: string | undefined
 }
 
-/** Levels 2 and 3 of panic, and reset, destroy keys; a dry run only tells. */
+/**
+ * Reset and levels 2 and 3 of panic destroy keys, and so does a node that leaves, orderly or not, once
+ * its wards have moved; a dry run only tells.
+ */
 function isDestructive({ command, arguments: given }: CommandOrder): boolean {
-  return command === 'reset' || (command === 'panic' && given.level !== 1 && given.dryRun !== true)
+  if (command === 'reset' || command === 'leave') return true
+  return command === 'panic' && given.level !== 1 && given.dryRun !== true
 }
 
 /** What decides whether a command is taken, and when the node is told. */
@@ -57,7 +61,12 @@ export interface CommandRule {
   /** A destructive one waits for somebody else's approval. */
   twoPersonRule: boolean
   /** Whom it would strand if the node went away. @throws Fault node.needed */
-  depart?: (work: Work, kind: 'leave' | 'reboot', force: boolean) => Promise<Stranded[]>
+  depart?: (
+    work: Work,
+    node: string,
+    kind: 'leave' | 'reboot',
+    force: boolean,
+  ) => Promise<Stranded[]>
 }
 
 /**
@@ -74,13 +83,13 @@ export async function orderCommand(
 ): Promise<Command> {
   const { name } = await nodeRow(work, node)
   const given = checkedArguments(order)
-  const destructive = isDestructive(order)
-  if ((destructive || order.command === 'leave') && order.confirmation !== name) {
+  if (isDestructive(order) && order.confirmation !== name) {
     const text = `${order.command} on ${name} cannot be undone and needs the node's name as confirmation`
     throw nodeFault('command.confirmation_needed', text, { hint: `add --confirm ${name}` })
   }
   const { command } = order
-  const stranded = await departure(work, order, given, rule)
+  const stranded = await departure(work, { node, command, given }, rule)
+  const state = firstState(order, rule)
   const now = clock.now()
   const row: CommandRow = {
     id: newId(),
@@ -89,12 +98,12 @@ export async function orderCommand(
     arguments: canonicalJson(given),
     by,
     approved_by: null,
-    state: firstState(order, rule),
+    state,
     issue: await nextIssue(work, node, now),
     created: now,
     expires: now + (patience[command] ?? day),
     finished: null,
-    progress: stranded.length === 0 ? null : `too few guardians are left for ${namesOf(stranded)}`,
+    progress: strandedText(stranded),
     output: null,
     result: null,
     code: null,
@@ -106,15 +115,26 @@ export async function orderCommand(
     action: `command.${command}`,
     subject: node,
     outcome: 'done',
-    data: { id: row.id, state: row.state },
+    data: { id: row.id, state },
   })
-  if (stranded.length > 0) await recordStranded(work, clock, { node, kind: command, by }, stranded)
+  // Nobody is stranded by what still waits for somebody else.
+  if (stranded.length > 0 && state !== 'confirm')
+    await recordStranded(work, clock, { node, kind: command, by }, stranded)
   return shownCommand(row)
 }
 
 function firstState(order: CommandOrder, rule: CommandRule): CommandState {
   if (isDestructive(order) && rule.twoPersonRule) return 'confirm'
-  return order.command === 'leave' && rule.depart !== undefined ? 'preparing' : 'waiting'
+  return isPrepared(order.command, rule) ? 'preparing' : 'waiting'
+}
+
+/** True for what is told only after the node's wards have moved. */
+function isPrepared(command: string, { depart }: Pick<CommandRule, 'depart'>): boolean {
+  return command === 'leave' && depart !== undefined
+}
+
+function strandedText(stranded: readonly Stranded[]): string | null {
+  return stranded.length === 0 ? null : `too few guardians are left for ${namesOf(stranded)}`
 }
 
 /** Arguments as the protocol has them, with defaults. @throws Fault command.arguments_invalid */
@@ -137,19 +157,22 @@ function checkedArguments({ command, arguments: given }: CommandOrder): Record<s
 
 async function departure(
   work: Work,
-  { command }: CommandOrder,
-  { force }: Record<string, unknown>,
-  { depart }: CommandRule,
+  { node, command, given }: { node: string; command: string; given: Record<string, unknown> },
+  { depart }: Pick<CommandRule, 'depart'>,
 ): Promise<Stranded[]> {
   if (depart === undefined || (command !== 'leave' && command !== 'reboot')) return []
-  return await depart(work, command, force === true)
+  return await depart(work, node, command, given.force === true)
 }
 
-/** The second person. @throws Fault command.unknown, command.same_person, command.not_waiting_for_approval */
+/**
+ * The second person. Whether a node may leave is looked at once more: the fleet is another by now.
+ * @throws Fault command.unknown, command.same_person, command.not_waiting_for_approval, node.needed
+ */
 export async function approveCommand(
   work: Work,
   clock: Clock,
   id: string,
+  rule: Pick<CommandRule, 'depart'>,
   by: string,
 ): Promise<Command> {
   const row = await commandRow(work, id)
@@ -160,22 +183,22 @@ export async function approveCommand(
       hint: `somebody other than ${by}: holdfast node approve ${id}`,
     })
   }
-  const issue = await nextIssue(work, row.node, clock.now())
-  const state = nextCommandState('confirm', 'approved')
-  const changed = { ...row, state, issue, approved_by: by }
-  await work
-    .updateTable('commands')
-    .set({ state, issue, approved_by: by })
-    .where('id', '=', id)
-    .execute()
+  const { node, command } = row
+  const stranded = await departure(work, { node, command, given: argumentsOf(row) }, rule)
+  const issue = await nextIssue(work, node, clock.now())
+  const event = isPrepared(command, rule) ? 'approved_to_prepare' : 'approved'
+  const state = nextCommandState('confirm', event)
+  const change = { state, issue, approved_by: by, progress: strandedText(stranded) }
+  await work.updateTable('commands').set(change).where('id', '=', id).execute()
   await record(work, clock, {
     actor: by,
     action: 'command.approve',
-    subject: row.node,
+    subject: node,
     outcome: 'done',
-    data: { id, command: row.command },
+    data: { id, command },
   })
-  return shownCommand(changed)
+  if (stranded.length > 0) await recordStranded(work, clock, { node, kind: command, by }, stranded)
+  return shownCommand({ ...row, ...change })
 }
 
 /** @throws Fault command.unknown */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { getCommand, orderCommand } from './commands.ts'
+import { approveCommand, type CommandRule, getCommand, orderCommand } from './commands.ts'
 import { checkDeparture } from './departures.ts'
 import { currentManifest } from './manifests.ts'
 import { type FleetWorld, fleetWorld, type Member } from './members-fixture.ts'
@@ -28,32 +28,42 @@ async function order(
   command: 'leave' | 'reboot',
   given: Record<string, unknown> = {},
 ) {
-  const manifest = (await currentManifest(here.coordinator))?.manifest
-  assert.ok(manifest)
   const { name } = await here.store.read
     .selectFrom('nodes')
     .select('name')
     .where('node', '=', member.id)
     .executeTakeFirstOrThrow()
-  await here.first.agents.flush()
-  const liveness = { now: here.clock.now(), silence: here.first.agents.silence, pins: false }
+  const rule = await ruleOf(here)
+  const wanted = { command, arguments: given, confirmation: name }
   return await here.store.write((work) =>
-    orderCommand(
-      work,
-      here.clock,
-      member.id,
-      { command, arguments: given, confirmation: name },
-      {
-        twoPersonRule: false,
-        depart: async (transaction, kind, force) =>
-          checkDeparture(await readViews(transaction, liveness), member.id, rulesOf(manifest), {
-            ...{ kind, force },
-          }),
-      },
-      'user:ada',
-    ),
+    orderCommand(work, here.clock, member.id, wanted, rule, 'user:ada'),
   )
 }
+
+/** As the routes have it. */
+async function ruleOf(here: FleetWorld): Promise<CommandRule> {
+  const manifest = (await currentManifest(here.coordinator))?.manifest
+  assert.ok(manifest)
+  await here.first.agents.flush()
+  const liveness = { now: here.clock.now(), silence: here.first.agents.silence, pins: false }
+  return {
+    twoPersonRule: manifest.twoPersonRule,
+    depart: async (work, node, kind, force) =>
+      checkDeparture(await readViews(work, liveness), node, rulesOf(manifest), { kind, force }),
+  }
+}
+
+async function approve(here: FleetWorld, id: string) {
+  const rule = await ruleOf(here)
+  return await here.store.write((work) => approveCommand(work, here.clock, id, rule, 'user:bob'))
+}
+
+const forced = async (here: FleetWorld) =>
+  await here.store.read
+    .selectFrom('audit')
+    .select(['actor', 'action', 'data'])
+    .where('action', 'in', ['node.leave_forced', 'node.reboot_forced'])
+    .execute()
 
 test('a node that leaves is told only after its wards have moved, and then it is nobody to anybody', async () => {
   await using here = await fleetWorld()
@@ -93,14 +103,52 @@ test('nobody leaves or reboots below threshold plus margin, unless somebody insi
   await assert.rejects(order(here, one, 'reboot'), { code: 'node.needed' })
   const rows = await here.store.read.selectFrom('commands').select('id').execute()
   assert.deepEqual(rows, [], 'what was refused was not written down')
-  const forced = await order(here, one, 'reboot', { force: true })
-  assert.match(forced.progress ?? '', /node-1, node-2, node-3/)
-  const log = await here.store.read
-    .selectFrom('audit')
-    .select('data')
-    .where('action', '=', 'node.reboot_forced')
-    .execute()
-  assert.equal(JSON.parse(log[0]?.data ?? '{}').count, 3)
+  const insisted = await order(here, one, 'reboot', { force: true })
+  assert.match(insisted.progress ?? '', /node-1, node-2, node-3/)
+  const [log] = await forced(here)
+  assert.equal(log?.action, 'node.reboot_forced')
+  assert.equal(JSON.parse(log?.data ?? '{}').count, 3)
+})
+
+test('with two persons nobody moves until a leave is approved, and then its wards go first', async () => {
+  await using here = await fleetWorld({ twoPersonRule: true })
+  const members = await guardedFleet(here, 5)
+  const [leaver, ...others] = members
+  assert.ok(leaver)
+  const { id, state } = await order(here, leaver, 'leave')
+  assert.equal(state, 'confirm')
+  await here.reshares.round()
+  await here.first.agents.look()
+  assert.deepEqual(await listReshares(here.store.read), [])
+  assert.equal((await approve(here, id)).state, 'preparing')
+  const told = () => leaver.got.some(({ kind }) => kind === 'command')
+  await here.until(() => {
+    if (others.some(({ set }) => set?.guardians.includes(leaver.id))) assert.equal(told(), false)
+    return told()
+  }, 'it is told')
+  await here.until(async () => (await getCommand(here.store.read, id)).state === 'done', 'left')
+})
+
+test('an approval finds out by itself whom a node strands by then', async () => {
+  await using here = await fleetWorld({ twoPersonRule: true })
+  const members = await guardedFleet(here, 5)
+  const [one, two] = members
+  assert.ok(one && two)
+  const orderly = await order(here, one, 'leave')
+  const insisted = await order(here, one, 'leave', { force: true })
+  // In the meantime the fleet has become too small for it.
+  await two.session?.[Symbol.asyncDispose]()
+  await here.pass(31)
+  await assert.rejects(approve(here, orderly.id), { code: 'node.needed' })
+  assert.equal((await getCommand(here.store.read, orderly.id)).state, 'confirm')
+  assert.deepEqual(await forced(here), [], 'nobody is stranded by what nobody has approved')
+  const { state, progress } = await approve(here, insisted.id)
+  assert.equal(state, 'preparing')
+  assert.match(progress ?? '', /too few guardians are left for node-/)
+  assert.deepEqual(
+    (await forced(here)).map(({ actor, action }) => [actor, action]),
+    [['user:bob', 'node.leave_forced']],
+  )
 })
 
 test('of two reboots that are given at once, the second is refused while the first is under way', async () => {

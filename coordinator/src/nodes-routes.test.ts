@@ -283,6 +283,21 @@ test('a reboot below the margin is refused with names, and done when somebody in
   assert.equal(command.progress, 'too few guardians are left for node-b, node-c, node-d')
 })
 
+test('one operator alone makes no node leave, and the second is told whom it strands', async () => {
+  await using here = await world()
+  const [a] = await four(here)
+  const insisted = { command: 'leave', confirmation: 'node-a', arguments: { force: true } }
+  const ordered = await here.ada('POST', `/v1/nodes/${a}/commands`, insisted)
+  const { id, state, progress } = nodeRoutes.command.output.parse(ordered.body)
+  assert.equal(state, 'confirm')
+  assert.match(progress ?? '', /node-b, node-c, node-d/)
+  const path = `/v1/commands/${id}/approvals`
+  assert.equal((await here.ada('POST', path)).body.error.code, 'command.same_person')
+  const approved = nodeRoutes.approve.output.parse((await here.bob('POST', path)).body)
+  assert.notEqual(approved.state, 'confirm')
+  assert.match(approved.progress ?? '', /node-b, node-c, node-d/)
+})
+
 test('who moves to other guardians, and who has too few, is shown', async () => {
   await using here = await world()
   const [a = '', b = '', c = '', d = ''] = await four(here)

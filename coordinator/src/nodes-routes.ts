@@ -120,20 +120,9 @@ function mountCommands(app: OpenAPIHono, deps: NodeRoutesDeps): void {
   mount(app, deps, nodeRoutes.command, async ({ params, body, caller }) => {
     const manifest = await manifestOf(coordinator)
     const node = params.node ?? ''
-    const rule: CommandRule = {
-      twoPersonRule: manifest.twoPersonRule,
-      depart: async (work, kind, force) => {
-        const liveness = { now: clock.now(), silence: deps.agents().silence }
-        const views = await readViews(work, {
-          ...liveness,
-          pins: manifest.vault.pins !== undefined,
-        })
-        return checkDeparture(views, node, rulesOf(manifest), { kind, force })
-      },
-    }
     await deps.agents().flush()
     const command = await store.write((work) =>
-      orderCommand(work, clock, node, body, rule, actor(caller)),
+      orderCommand(work, clock, node, body, ruleOf(deps, manifest), actor(caller)),
     )
     await deps.agents().look()
     return command
@@ -146,12 +135,26 @@ function mountCommands(app: OpenAPIHono, deps: NodeRoutesDeps): void {
     getCommand(store.read, params.id ?? ''),
   )
   mount(app, deps, nodeRoutes.approve, async ({ params, caller }) => {
+    const rule = ruleOf(deps, await manifestOf(coordinator))
+    await deps.agents().flush()
     const command = await store.write((work) =>
-      approveCommand(work, clock, params.id ?? '', actor(caller)),
+      approveCommand(work, clock, params.id ?? '', rule, actor(caller)),
     )
     await deps.agents().look()
     return command
   })
+}
+
+function ruleOf({ agents, clock }: NodeRoutesDeps, manifest: Manifest): CommandRule {
+  return {
+    twoPersonRule: manifest.twoPersonRule,
+    depart: async (work, node, kind, force) => {
+      const liveness = { now: clock.now(), silence: agents().silence }
+      const pins = manifest.vault.pins !== undefined
+      const views = await readViews(work, { ...liveness, pins })
+      return checkDeparture(views, node, rulesOf(manifest), { kind, force })
+    },
+  }
 }
 
 /** Changes who is frozen and publishes the list in the same transaction. */
