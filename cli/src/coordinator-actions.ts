@@ -5,6 +5,7 @@ import { ceremonyRoutes, keyRoutes, roles, statusRoutes } from '@holdfast/protoc
 import type { z } from 'zod'
 import { ceremonyText } from './ceremony-text.ts'
 import type { Context, Outcome } from './command.ts'
+import { claimWith } from './coordinator-claim.ts'
 import { clientFrom, passwordFrom, savedFile, signIn } from './coordinator-place.ts'
 import { cliFault } from './faults.ts'
 import { age, moment } from './format.ts'
@@ -109,22 +110,12 @@ function statusText(status: Status, url: string, now: number): string {
 
 /** `holdfast coordinator claim` */
 export async function claimAction(input: Input, context: Context): Promise<Outcome> {
-  const user = input.text('user') ?? 'admin'
   using token = await readSecretText(input.requiredText('token-file'))
   using client = await clientFrom(input, context)
-  using password = await passwordFrom(input, context, user)
-  const { cluster } = await client.call(statusRoutes.claim, {
-    body: {
-      token: token.reveal().toString('utf8'),
-      user,
-      password: password.reveal().toString('utf8'),
-    },
-  })
-  const { expires } = await signIn(client, context, user, password, [])
-  const { url, identity } = client.place
+  const claimed = await claimWith(token, client, input, context)
   return {
-    json: { cluster, url, identity, user, expires },
-    text: `claimed as cluster ${cluster}; ${user} is logged in\nnext: holdfast manifest set FILE`,
+    json: claimed,
+    text: `claimed as cluster ${claimed.cluster}; ${claimed.user} is logged in\nnext: holdfast manifest set FILE`,
   }
 }
 

@@ -4,7 +4,8 @@ import { coordinatorFault, prepareClaim } from '@holdfast/coordinator'
 import { ceremonyRoutes, statusRoutes } from '@holdfast/protocol'
 import { ceremonyText } from './ceremony-text.ts'
 import type { Context, Outcome } from './command.ts'
-import { clientFrom, passwordFrom, signIn } from './coordinator-place.ts'
+import { claimWith } from './coordinator-claim.ts'
+import { clientFrom } from './coordinator-place.ts'
 import { cliFault } from './faults.ts'
 import type { Input } from './input.ts'
 import { readSecretText } from './streams.ts'
@@ -39,7 +40,6 @@ export async function dismissAction(input: Input, context: Context): Promise<Out
 
 /** The state is archived and given up, and the coordinator is claimed anew by whoever is here. */
 async function byToken(file: string, input: Input, context: Context): Promise<Outcome> {
-  const user = input.text('user') ?? 'admin'
   using token = await readSecretText(file)
   using client = await clientFrom(input, context)
   const { cluster: old, state } = await client.call(statusRoutes.status)
@@ -48,20 +48,10 @@ async function byToken(file: string, input: Input, context: Context): Promise<Ou
       hint: 'take it: holdfast coordinator claim',
     })
   await confirm(old, input, context)
-  using password = await passwordFrom(input, context, user)
-  const { cluster } = await client.call(statusRoutes.claim, {
-    body: {
-      token: token.reveal().toString('utf8'),
-      user,
-      password: password.reveal().toString('utf8'),
-      recoveryOfOldState: 'give up',
-    },
-  })
-  const { expires } = await signIn(client, context, user, password, [])
-  const { url, identity } = client.place
+  const claimed = await claimWith(token, client, input, context, 'give up')
   return {
-    json: { dismissed: old, cluster, url, identity, user, expires },
-    text: `gave up ${old} and archived it on its machine; claimed as cluster ${cluster}, ${user} is logged in\nnext: holdfast manifest set FILE`,
+    json: { dismissed: old, ...claimed },
+    text: `gave up ${old} and archived it on its machine; claimed as cluster ${claimed.cluster}, ${claimed.user} is logged in\nnext: holdfast manifest set FILE`,
   }
 }
 
