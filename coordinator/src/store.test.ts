@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
-import { systemClock } from '@holdfast/base'
+import { isFault, systemClock } from '@holdfast/base'
 import { sql } from 'kysely'
 import { recordAlone, verifyAudit } from './audit.ts'
 import { type Postgres, startPostgres } from './local-postgresql.ts'
@@ -81,6 +81,31 @@ for (const [name, engine] of Object.entries(engines)) {
       const row = await again.read.selectFrom('commands').select('issue').executeTakeFirstOrThrow()
       assert.equal(Number(row.issue), 1_800_000_000_123)
     })
+
+    test('a store that a newer version has changed is refused by name, and left as it is', async () => {
+      const row = { name: '999-later', timestamp: new Date(0).toISOString() }
+      const { read } = store
+      await sql`insert into kysely_migration (name, timestamp) values (${row.name}, ${row.timestamp})`.execute(
+        read,
+      )
+      await assert.rejects(openStore(place.location), (error) => {
+        assert.ok(isFault(error, 'coordinator.storage_newer'))
+        return error.message.includes('999-later')
+      })
+      await sql`delete from kysely_migration where name = ${row.name}`.execute(read)
+      await using _again = await openStore(place.location)
+    })
+
+    // SQLite has one process: service.ts locks the directory.
+    if (name === 'postgresql')
+      test('two instances that open a new store at once make its schema once', async () => {
+        await using other = await engine.start()
+        const opened = await Promise.all([1, 2].map(() => openStore(other.location)))
+        for (const each of opened) {
+          await recordAlone(each, systemClock, event('x'))
+          await each[Symbol.asyncDispose]()
+        }
+      })
 
     test('whole numbers up to 2^53, bytes, empty text and absent values come back as they were', async () => {
       const value = Buffer.from([0, 1, 127, 128, 255])

@@ -1,5 +1,5 @@
-import { announce, messageOf } from '@holdfast/base'
-import { Kysely, type Transaction } from 'kysely'
+import { announce, isFault, messageOf } from '@holdfast/base'
+import { Kysely, sql, type Transaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { coordinatorFault } from './faults.ts'
 import { init } from './migrations/001-init.ts'
@@ -33,7 +33,10 @@ export type StoreLocation =
 
 const mostAttempts = 12
 
-/** Opens the store and brings its schema up to date. @throws Fault coordinator.storage_unreachable */
+/**
+ * Opens the store and brings its schema up to date.
+ * @throws Fault coordinator.storage_unreachable, coordinator.storage_newer
+ */
 export async function openStore(location: StoreLocation): Promise<Store> {
   const dialect =
     location.engine === 'sqlite'
@@ -44,6 +47,7 @@ export async function openStore(location: StoreLocation): Promise<Store> {
     await migrate(database, location.engine === 'sqlite' ? 'blob' : 'bytea')
   } catch (cause) {
     await database.destroy().catch(() => undefined)
+    if (isFault(cause)) throw cause
     throw coordinatorFault(
       'coordinator.storage_unreachable',
       `the ${location.engine} store cannot be used: ${messageOf(cause)}`,
@@ -60,19 +64,33 @@ export async function openStore(location: StoreLocation): Promise<Store> {
 }
 
 async function migrate(database: Database, bytes: 'blob' | 'bytea'): Promise<void> {
+  const migrations = {
+    '001-init': { up: (schema: Kysely<unknown>) => init(schema, bytes) },
+    '002-reshares': { up: reshares },
+    '003-attempts': { up: attempts },
+    '004-issues': { up: issues },
+  }
+  const newer = (await migrated(database)).filter((name) => !Object.hasOwn(migrations, name))
+  if (newer.length > 0)
+    throw coordinatorFault(
+      'coordinator.storage_newer',
+      `a newer version of Holdfast has changed this store (${newer.join(', ')})`,
+      { hint: 'start that version or a later one; this one has changed nothing' },
+    )
   const migrator = new Migrator({
     db: database,
-    provider: {
-      getMigrations: async () => ({
-        '001-init': { up: (schema: Kysely<unknown>) => init(schema, bytes) },
-        '003-attempts': { up: attempts },
-        '002-reshares': { up: reshares },
-        '004-issues': { up: issues },
-      }),
-    },
+    provider: { getMigrations: async () => migrations },
   })
   const { error } = await migrator.migrateToLatest()
   if (error !== undefined) throw error
+}
+
+/** The names of the migrations that the store has been through. */
+async function migrated(database: Database): Promise<string[]> {
+  const tables = await database.introspection.getTables({ withInternalKyselyTables: true })
+  if (!tables.some(({ name }) => name === 'kysely_migration')) return []
+  const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(database)
+  return rows.map(({ name }) => name)
 }
 
 async function serialisable<T>(
