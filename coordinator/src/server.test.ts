@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { verify } from 'node:crypto'
-import { readFile, rm } from 'node:fs/promises'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { run } from '@holdfast/base'
 import type { Reply } from './api-client-fixture.ts'
 import { verifyBackup } from './backup.ts'
 import { prepareClaim } from './claim.ts'
@@ -204,4 +206,19 @@ test('in recovery, only the token of the console and its own words give the old 
   const given = await second.ask('POST', '/v1/claim', { ...wanted, token: await claim() })
   assert.equal(given.status, 200, JSON.stringify(given.body))
   assert.equal((await second.ask('GET', '/v1/status')).body.reason, 'manifest_needed')
+})
+
+test('where somebody else listens the process says so and ends, whatever it had begun', async () => {
+  await using here = await started()
+  await using running = await here.start()
+  const sink = join(here.directory, 'sink')
+  await writeFile(sink, '{"url":"http://127.0.0.1:9/log"}', { mode: 0o600 })
+  const program = fileURLToPath(new URL('main.ts', import.meta.url))
+  const words = ['--directory', join(here.directory, 'other'), '--port', `${running.server.port}`]
+  const { code, stderr } = await run(
+    process.execPath,
+    [program, ...words, '--tpm', 'off', '--audit-sink', sink],
+    { timeout: 60_000, accept: [1] },
+  )
+  assert.deepEqual([code, JSON.parse(stderr).code], [1, 'coordinator.listen_failed'])
 })

@@ -1,6 +1,6 @@
 import { createServer, type Server } from 'node:https'
 import { hostname } from 'node:os'
-import { type Clock, defined, systemClock } from '@holdfast/base'
+import { type Clock, defined, messageOf, systemClock } from '@holdfast/base'
 import { serverTls } from '@holdfast/link'
 import { createAdaptorServer } from '@hono/node-server'
 import type { OpenAPIHono } from '@hono/zod-openapi'
@@ -10,6 +10,7 @@ import { startDuties } from './agents-duties.ts'
 import { type SinkPlace, startAuditExport } from './audit-sink.ts'
 import type { CeremonyDeps } from './ceremonies.ts'
 import type { Coordinator } from './coordinator.ts'
+import { coordinatorFault } from './faults.ts'
 import { followManifest } from './manifest-duty.ts'
 import { mountMetrics } from './metrics.ts'
 import { addressOf, createApp, type ServerDeps } from './mount.ts'
@@ -94,6 +95,7 @@ function mountDocument(app: OpenAPIHono): void {
  * Serves the API over TLS with the identity's own certificate. Agents are taken in from the first
  * moment it listens; when it stops, it takes nobody new, sends its agents to other instances, and
  * lets requests that have begun come to their end.
+ * @throws Fault coordinator.listen_failed
  */
 export async function serveApi(
   options: ServerOptions,
@@ -105,11 +107,14 @@ export async function serveApi(
     ...{ coordinator, clock, limits, origins, instance },
     ...defined({ report: options.report }),
   }
+  const onError = (error: unknown) => options.report?.(error)
+  // What has begun ends again when the rest cannot: it would keep the process alive for nothing.
+  await using begun = new AsyncDisposableStack()
   const { sink } = options
   const exported =
     sink === undefined
       ? undefined
-      : startAuditExport({ store: coordinator.store, clock, place: sink })
+      : begun.use(startAuditExport({ store: coordinator.store, clock, place: sink }))
   const alarms = async () => [await exported?.alarm()].filter((alarm) => alarm !== undefined)
   const app = createApi({ ...deps, alarms })
   const server = createAdaptorServer({
@@ -122,28 +127,30 @@ export async function serveApi(
       rejectUnauthorized: false, // browsers and programs have no certificate; agents are checked where they connect
     },
   }) as Server // createServer above is node:https's
-  const onError = (error: unknown) => options.report?.(error)
-  const agents = await Agents.start({ coordinator, server, clock, instance, onError })
+  const agents = begun.use(await Agents.start({ coordinator, server, clock, instance, onError }))
   const addresses: string[] = [...(options.addresses ?? [])]
   mountNodes(app, { ...deps, agents: () => agents, coordinators: addresses })
-  await listen(server, host, port)
+  await listen(server, { host, port, onError })
   if (addresses.length === 0) addresses.push(ownAddress(host, portOf(server, port)))
   // A claim makes the authority; a restored host gets its cluster's identity back while it serves.
   coordinator.onTrust(() => agents.recogniseNodes())
-  const duties = startDuties({ agents, store: coordinator.store, clock, onError })
-  const following = followManifest({
-    ...{ coordinator, agents, limits, clock, onError },
-    fixed: options.limits !== undefined,
-  })
+  begun.use(startDuties({ agents, store: coordinator.store, clock, onError }))
+  begun.use(
+    followManifest({
+      ...{ coordinator, agents, limits, clock, onError },
+      fixed: options.limits !== undefined,
+    }),
+  )
+  const running = begun.move()
   const stop = once(async () => {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-    await following[Symbol.asyncDispose]()
-    await duties[Symbol.asyncDispose]()
-    await agents[Symbol.asyncDispose]()
-    await exported?.[Symbol.asyncDispose]()
-    await drain(server, closed, clock)
+    try {
+      await running.disposeAsync() // the duties first, then the agents, then the sink
+    } finally {
+      await drain(server, closed, clock)
+    }
   })
-  signal.addEventListener('abort', () => void stop(), { once: true })
+  signal.addEventListener('abort', () => void stop().catch(onError), { once: true })
   return { port: portOf(server, port), server, app, [Symbol.asyncDispose]: stop }
 }
 
@@ -153,10 +160,23 @@ function ownAddress(host: string, port: number): string {
   return `https://${found.includes(':') ? `[${found}]` : found}:${port}`
 }
 
-async function listen(server: Server, host: string, port: number): Promise<void> {
+/** @throws Fault coordinator.listen_failed */
+async function listen(
+  server: Server,
+  { host, port, onError }: { host: string; port: number; onError: (error: unknown) => void },
+): Promise<void> {
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(port, host, resolve)
+    const refuse = (cause: Error) => {
+      const text = `cannot listen on ${host}:${port}: ${messageOf(cause)}`
+      const hint = 'choose another --port or --host, or stop what listens there'
+      reject(coordinatorFault('coordinator.listen_failed', text, { cause, hint }))
+    }
+    server.once('error', refuse)
+    server.listen(port, host, () => {
+      server.off('error', refuse)
+      server.on('error', onError) // a connection that could not be taken; the next one may be
+      resolve()
+    })
   })
 }
 
