@@ -1,8 +1,9 @@
 import { createServer, request } from 'node:http'
 import { join } from 'node:path'
-import { isObject, parseJson } from '@holdfast/base'
+import { isObject, parseJson, systemClock } from '@holdfast/base'
 import type { ControlPlaneState, FleetRehearsal, FleetStatus, WholeFleet } from '@holdfast/drills'
 import { cliFault } from './faults.ts'
+import { asItStands } from './fleet-now.ts'
 import { asFault } from './output.ts'
 
 // How a second terminal talks to a running `holdfast up`: POST /status, /stop/NAME and /start/NAME
@@ -63,7 +64,9 @@ async function obey(deps: ControlDeps, url: string): Promise<FleetReport> {
   const { local } = fleet
   const [status, control] = await Promise.all([local.status(), fleet.look()])
   const { directory } = local
-  const report = { directory, pid: process.pid, status, rehearsal: lastRehearsal(), control }
+  const last = lastRehearsal()
+  const rehearsal = last === undefined ? undefined : asItStands(last, status, systemClock.now())
+  const report = { directory, pid: process.pid, status, rehearsal, control }
   return did === undefined ? report : { ...report, did }
 }
 

@@ -40,7 +40,7 @@ function wayRow(way: WayStatus, paint: Paint, now: number): string[] {
 
 function pinRow(pin: PinStatus, paint: Paint, now: number): string[] {
   const { word, tone } = words[pin.state]
-  const note = pin.fault?.message ?? ''
+  const note = pin.problem ?? pin.fault?.message ?? ''
   return [
     `  ${pin.pin} ${pin.label}`,
     paint(tone, word),
@@ -69,8 +69,8 @@ export function changesOf(before: FleetRehearsal | undefined, after: FleetRehear
   return [...ways, ...pins]
 }
 
-function reason({ fault }: PinStatus): string {
-  return fault === undefined ? '' : `: ${fault.message}`
+function reason({ fault, problem = fault?.message }: PinStatus): string {
+  return problem === undefined ? '' : `: ${problem}`
 }
 
 /** One line about the servers and the volume's header. */

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { ControlPlaneState, FleetRehearsal, WholeFleet } from '@holdfast/drills'
 import type { Context } from './command.ts'
 import { controlChanges } from './fleet-node-table.ts'
+import { asItStands } from './fleet-now.ts'
 import { fleetText } from './fleet-report.ts'
 import { changesOf } from './fleet-table.ts'
 import { LiveScreen } from './live-screen.ts'
@@ -57,8 +58,10 @@ class View {
   async show(): Promise<void> {
     const { streams, json, clock } = this.#context
     this.#seen.control = await this.#fleet.look()
-    const { rehearsal, control } = this.#seen
+    const status = await this.#fleet.local.status()
     const now = clock.now()
+    const { control } = this.#seen
+    const rehearsal = asItStands(this.#seen.rehearsal, status, now)
     const changes = [
       ...(control === undefined ? [] : controlChanges(this.#before.control, control, now)),
       ...(rehearsal === this.#before.rehearsal ? [] : changesOf(this.#before.rehearsal, rehearsal)),
@@ -71,7 +74,6 @@ class View {
     }
     this.#news.push(...changes)
     this.#news.splice(0, Math.max(0, this.#news.length - newsShown))
-    const status = await this.#fleet.local.status()
     const text = await fleetText({ rehearsal, control, status }, now)
     const paint = painter()
     await this.#screen.draw([text, '', ...this.#news.map((line) => paint('dim', line))].join('\n'))

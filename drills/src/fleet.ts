@@ -91,6 +91,8 @@ export interface PinStatus {
   /** The last time it was proven, milliseconds since 1970. */
   lastProof: number | undefined
   fault: Fault | undefined
+  /** Why it failed, when no fault says so. */
+  problem?: string
 }
 
 /** One way in: what it needs and what it has. */
