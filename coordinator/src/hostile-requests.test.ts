@@ -6,8 +6,10 @@ import { systemClock } from '@holdfast/base'
 import { type Ask, client } from './api-client-fixture.ts'
 import { equalTexts } from './compare.ts'
 import { lockAfter } from './login-attempts.ts'
+import { unhurried } from './metrics.ts'
 import { RateLimits, sourceOf } from './rate-limits.ts'
 import { claimOver, codeOf, manifest, password, signInOver, started } from './server-fixture.ts'
+import { LoginDesk } from './sessions.ts'
 
 // A stranger, or somebody with a little power who wants more, at the coordinator's own port.
 
@@ -296,3 +298,54 @@ async function until(check: () => Promise<boolean>): Promise<void> {
   }
   throw new Error('it never happened')
 }
+
+test('metrics are for whoever reaches the port, but not as often as they like', async () => {
+  await using here = await started()
+  await using running = await here.start({ limits: { all: 100, open: 3, logins: 10 } })
+  const scrape = async (remoteAddress: string) => {
+    const incoming = { socket: { remoteAddress } }
+    return (await running.server.app.request('/metrics', {}, { incoming })).status
+  }
+  const statuses: number[] = []
+  for (let turn = 0; turn < 4; turn += 1) statuses.push(await scrape('192.0.2.1'))
+  assert.deepEqual(statuses, [200, 200, 200, 429])
+  assert.equal(await scrape('192.0.2.2'), 200)
+  let made = 0
+  const { promise, resolve } = Promise.withResolvers<number>()
+  const render = unhurried(async () => {
+    made += 1
+    return await promise
+  })
+  const all = Array.from({ length: 50 }, () => render())
+  resolve(7)
+  assert.deepEqual(new Set(await Promise.all(all)), new Set([7]))
+  assert.equal(made, 1)
+})
+
+test('whatever hashes a password waits in one line, and the line has an end', async () => {
+  await using here = await started()
+  await using running = await here.start()
+  const { store } = running.coordinator
+  const desk = new LoginDesk({ store, clock: systemClock, perMinute: () => 10 })
+  let atOnce = 0
+  let most = 0
+  const tasks = Array.from({ length: 40 }, () =>
+    desk.inTurn(async () => {
+      atOnce += 1
+      most = Math.max(most, atOnce)
+      await new Promise((resolve) => setImmediate(resolve))
+      atOnce -= 1
+    }),
+  )
+  const ended = await Promise.allSettled(tasks)
+  assert.equal(most, 1)
+  assert.equal(ended.filter(({ status }) => status === 'rejected').length, 8)
+  const { ask } = running
+  const admin = await claimOver(ask, await here.token())
+  await ask('PUT', '/v1/manifest', { manifest }, admin)
+  const change = () => ask('PUT', '/v1/users/root/password', { password }, admin)
+  const statuses = (await Promise.all(Array.from({ length: 36 }, change))).map(
+    ({ status }) => status,
+  )
+  assert.ok(statuses.includes(429), statuses.join())
+})

@@ -3,7 +3,7 @@ import type { OpenAPIHono } from '@hono/zod-openapi'
 import { Counter, Gauge, Registry } from 'prom-client'
 import { newestEntry } from './audit.ts'
 import { holderMargin, holderStates } from './holders.ts'
-import type { ServerDeps } from './mount.ts'
+import { addressOf, type ServerDeps } from './mount.ts'
 import { NodeCounter } from './node-counts.ts'
 import { reshareGauges } from './reshare-metrics.ts'
 
@@ -24,9 +24,31 @@ export function mountMetrics(app: OpenAPIHono, deps: ServerDeps): void {
     await next()
     requests.inc({ status: `${Math.floor(context.res.status / 100)}xx` })
   })
-  app.get('/metrics', async (context) =>
-    context.text(await registry.metrics(), 200, { 'content-type': registry.contentType }),
-  )
+  const render = unhurried(() => registry.metrics())
+  app.get('/metrics', async (context) => {
+    deps.limits.take(addressOf(context))
+    deps.limits.takeOpen(addressOf(context))
+    return context.text(await render(), 200, { 'content-type': registry.contentType })
+  })
+}
+
+/**
+ * Whoever asks while it is being made gets the same, and so does who asks soon after: in a large fleet
+ * it takes long, and however many ask it must not take more than a fifth of the time.
+ */
+export function unhurried<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined
+  let until = Number.POSITIVE_INFINITY
+  return () => {
+    if (made !== undefined && performance.now() < until) return made
+    const began = performance.now()
+    until = Number.POSITIVE_INFINITY
+    made = make().finally(() => {
+      const now = performance.now()
+      until = now + 4 * (now - began)
+    })
+    return made
+  }
 }
 
 function stateGauges({ coordinator, clock }: ServerDeps, registry: Registry): void {

@@ -183,7 +183,7 @@ test('ways, rotation, sealing and backup over the API; the metrics say the state
   assert.equal(verifyBackup(String(bundle), running.coordinator.identity.digest).generation, 2)
   assert.equal((await ask('POST', '/v1/seal', undefined, admin)).status, 200)
   assert.equal((await ask('GET', '/v1/ways', undefined, admin)).status, 403)
-  const metrics = await running.server.app.request('/metrics')
+  const metrics = await running.server.app.request('/metrics', {}, {})
   assert.match(await metrics.text(), /holdfast_coordinator_state\{state="recovery"\} 1/)
 })
 

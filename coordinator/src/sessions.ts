@@ -46,9 +46,14 @@ export class LoginDesk {
    * @throws Fault user.login_refused, user.locked, user.too_many_requests
    */
   async login(name: string, password: Secret, address: string): Promise<Session> {
+    return await this.inTurn(() => this.#login(name, password, address))
+  }
+
+  /** Whatever else takes a hash of a password waits in the same line. @throws Fault user.too_many_requests */
+  async inTurn<T>(task: () => Promise<T>): Promise<T> {
     if (this.#waiting >= mostWaiting) throw tooMany(waitSeconds)
     this.#waiting += 1
-    const next = this.#last.then(() => this.#login(name, password, address))
+    const next = this.#last.then(task)
     this.#last = next.catch(() => undefined)
     try {
       return await next
