@@ -71,13 +71,21 @@ export class Admission {
 
   /** A node that has seen a later generation means that this state is an old one. */
   async #checkWitness(node: string, { witnessed }: Hello): Promise<void> {
-    const { header, identity, reason } = this.#coordinator
+    const { header, identity } = this.#coordinator
     if (witnessed === undefined || witnessed.cluster !== header?.cluster) return
     const data = { witnessed: witnessed.generation, generation: header.generation }
     if (!isWitnessed(identity.pinned, witnessed)) return await this.#unproven(node, data)
-    if (witnessed.generation <= header.generation || reason === 'rollback_suspected') return
+    if (!this.#isBehind(witnessed)) return
+    // Another instance may have made that generation a moment ago, and this one has not looked yet.
+    await this.#coordinator.refresh()
+    if (!this.#isBehind(witnessed)) return
     this.#coordinator.setWitness('ahead', witnessed.generation)
     await this.#audit(node, 'coordinator.rollback_suspected', 'failed', data)
+  }
+
+  #isBehind({ generation }: Witness): boolean {
+    const { header, reason } = this.#coordinator
+    return generation > (header?.generation ?? 0) && reason !== 'rollback_suspected'
   }
 
   /** Once an hour: whoever comes again and again must not fill the log. */

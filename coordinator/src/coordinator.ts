@@ -313,6 +313,7 @@ export class Coordinator implements AsyncDisposable {
 
   async #tryMachines(): Promise<void> {
     const { header, digest } = this.#requireHeader()
+    const sealedAt = this.#sealedAt
     const ways = await this.store.read.selectFrom('ways').selectAll().execute()
     const context = { cluster: header.cluster, generation: header.generation, headerDigest: digest }
     let key: DataKey
@@ -328,6 +329,8 @@ export class Coordinator implements AsyncDisposable {
       this.#findings = { ...this.#findings, key: mismatch ? 'mismatch' : 'missing' }
       return
     }
+    // Somebody has sealed it by command while the machines were being asked: that counts.
+    if (this.#sealedAt !== sealedAt) return key[Symbol.dispose]()
     await this.#adopt({ key, header, digest })
   }
 

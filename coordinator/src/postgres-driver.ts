@@ -47,17 +47,22 @@ function requirePrimary(client: pg.PoolClient, done: Done): void {
   }, done)
 }
 
-function failover(pools: readonly pg.Pool[]): PostgresPool {
+/** One pool of several: the last that gave a connection, or else the next that does. */
+export function failover(pools: readonly Pick<pg.Pool, 'connect' | 'end'>[]): PostgresPool {
   let current = 0
   const connect = async (): Promise<PostgresPoolClient> => {
     let failure: unknown
+    // Everyone who asks goes around by itself: those that fail together would push each other past.
+    const first = current
     for (let tried = 0; tried < pools.length; tried += 1) {
+      const index = (first + tried) % pools.length
       try {
-        const client = await pools[current]?.connect()
-        if (client !== undefined) return withoutHanging(client)
+        const client = await pools[index]?.connect()
+        if (client === undefined) continue
+        current = index
+        return withoutHanging(client)
       } catch (error) {
         failure = error
-        current = (current + 1) % pools.length
       }
     }
     throw failure
