@@ -114,6 +114,25 @@ test('whoever is closest to not opening comes first', () => {
   assert.deepEqual(dueIn(views), ['x loss', 'y loss', 'z loss'])
 })
 
+test('who was to be moved for better company is moved when a guardian is lost meanwhile', () => {
+  const planned: Reshare = {
+    ...{ id: 'r', ward: 'w', cause: 'join', state: 'planned', epoch: 0, threshold: 0 },
+    ...{ guardians: [], since: 0 },
+  }
+  const decided = (views: readonly NodeView[]) => {
+    const known = new Map(views.map((each) => [each.node, each]))
+    const ward = known.get('w')
+    const choose = () => ['b', 'c', 'd']
+    const facts = { now: day, ward, views: known, rules, keys: [], free: true, due: true }
+    return decide(planned, { ...facts, nextEpoch: 2, choose })?.to
+  }
+  assert.equal(decided(fleet()), 'planned', 'nobody would be better')
+  const [ward, , ...others] = fleet()
+  assert.ok(ward)
+  assert.equal(decided([ward, ...others]), 'preparing', 'one was removed')
+  assert.equal(decided(fleet({ a: { phase: 'wiped' } })), 'preparing', 'one was wiped')
+})
+
 test('an order to a ward that is away waits, and one that nobody carries out is given up', () => {
   const ordered: Reshare = {
     ...{ id: 'r', ward: 'w', cause: 'loss', state: 'ordered', epoch: 2, threshold: 2, since: 0 },

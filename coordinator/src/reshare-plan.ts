@@ -295,8 +295,10 @@ function decidePlanned(reshare: Reshare, facts: Facts): Decision | undefined {
   if (guardians.length < least)
     return waiting(reshare, `${guardians.length} nodes could guard it now, and ${least} are needed`)
   // Whoever joins for nothing would join again and again.
-  const wider = domainsOf(guardians, views).size > domainsOf(ward.guardians, views).size
-  if (reshare.cause === 'join' && !wider && guardians.length <= ward.guardians.length)
+  // A guardian that was lost since it was planned counts for nothing.
+  const living = liveGuardians(ward, views)
+  const wider = domainsOf(guardians, views).size > domainsOf(living, views).size
+  if (reshare.cause === 'join' && !wider && guardians.length <= living.length)
     return waiting(reshare, 'those who could guard it better have failed lately')
   return { to: 'preparing', epoch: nextEpoch, threshold: rules.threshold, guardians }
 }
