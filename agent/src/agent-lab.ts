@@ -194,6 +194,7 @@ async function startProcess(
   try {
     const { running } = await startProgram(process.execPath, args, () => true, {
       environment: { HOLDFAST_KILL_AT: `${killAt}` },
+      readyWithin: 120_000,
       onLine: (line) => {
         if (line.startsWith('{')) onEvent(JSON.parse(line) as AgentEvent) // main.ts writes them
       },
