@@ -1,7 +1,8 @@
 import { type Clock, isFault } from '@holdfast/base'
 import type { Agents } from './agents.ts'
+import { pruneCeremonies } from './ceremony-end.ts'
 import { expireCommands, pruneCommands } from './commands.ts'
-import { expireEnrolments } from './enrolments.ts'
+import { expireEnrolments, pruneEnrolments } from './enrolments.ts'
 import { pruneReshares } from './reshare-moves.ts'
 import { Reshares } from './reshares.ts'
 import type { Store } from './store.ts'
@@ -10,6 +11,9 @@ const second = 1_000
 const minute = 60 * second
 /** Milliseconds that what has ended is kept; the audit log keeps that it was. */
 const kept = 90 * 24 * 60 * minute
+
+/** Only what has ended: a clock that is years ahead for a while costs history and nothing else. */
+const prunes = [pruneCommands, pruneReshares, pruneEnrolments, pruneCeremonies]
 
 export interface DutiesOptions {
   agents: Agents
@@ -35,8 +39,7 @@ export function startDuties(options: DutiesOptions): AsyncDisposable {
     }),
     repeat(options, 60 * minute, stop.signal, () =>
       store.write(async (work) => {
-        await pruneCommands(work, clock.now() - kept)
-        await pruneReshares(work, clock.now() - kept)
+        for (const prune of prunes) await prune(work, clock.now() - kept)
       }),
     ),
   ]

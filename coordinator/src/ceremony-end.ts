@@ -123,3 +123,16 @@ export async function expire({ store, clock }: CeremonyDeps): Promise<void> {
       work.updateTable('answers').set({ sealed: '' }).where('ceremony', '=', ceremony).execute(),
     )
 }
+
+/** Forgets ceremonies that ended long ago, and challenges that nobody has answered. */
+export async function pruneCeremonies(work: Work, before: number): Promise<void> {
+  await work
+    .deleteFrom('ceremonies')
+    .where('state', 'in', ['done', 'cancelled', 'expired', 'proof'])
+    .where('expires', '<', before)
+    .execute()
+  await work
+    .deleteFrom('answers')
+    .where('ceremony', 'not in', (from) => from.selectFrom('ceremonies').select('id'))
+    .execute()
+}

@@ -197,6 +197,15 @@ export async function failEnrolment(
   })
 }
 
+/** Forgets enrolments that ended long ago; the audit log keeps that they were. */
+export async function pruneEnrolments(work: Work, before: number): Promise<void> {
+  await work
+    .deleteFrom('enrolments')
+    .where('state', 'in', ['enrolled', 'failed'])
+    .where('created', '<', before)
+    .execute()
+}
+
 /** Fails every enrolment that has come no further in time. Returns how many. */
 export async function expireEnrolments(store: Store, clock: Clock): Promise<number> {
   const due = await store.read
