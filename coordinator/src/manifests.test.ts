@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
 import { test } from 'node:test'
 import { systemClock } from '@holdfast/base'
+import { nameSchema } from '@holdfast/protocol'
 import { instanceOf, until } from './agents-fixture.ts'
 import { listCeremonies, readCeremony } from './ceremonies.ts'
 import { cancelCeremony } from './ceremony-end.ts'
@@ -58,6 +59,17 @@ function problems(changes: Record<string, unknown>): string[] {
     return details.issues.map(({ path }) => path)
   }
 }
+
+test('no name is that of a member which every object has', () => {
+  const inherited = Object.getOwnPropertyNames(Object.prototype)
+  assert.ok(inherited.includes('constructor'))
+  for (const name of inherited) {
+    assert.equal(nameSchema.safeParse(name).success, false, name)
+    const service = { command: ['/bin/true'], directory: 'd' }
+    if (name !== '__proto__') assert.equal(problems({ services: { [name]: service } }).length, 1)
+  }
+  assert.equal(nameSchema.safeParse('constructors').success, true)
+})
 
 test('every key can do its work, and no two names have the same one, however it is written', () => {
   const keys = (over: Record<string, string>) => ({

@@ -3,10 +3,16 @@ import { z } from 'zod'
 // Words and ids that appear in every document. Lengths are bounded so that nothing unbounded ever
 // reaches a table, a file name or a screen.
 
-/** A name that people choose: a cluster, a holder, a user, a service. */
+/**
+ * A name that people choose: a cluster, a holder, a user, a service. Names are looked up in objects, all
+ * of which have a `constructor`; every other inherited member has a letter that no name has.
+ */
 export const nameSchema = z
   .string()
-  .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, 'lower-case letters, digits, dot, dash')
+  .regex(
+    /^(?!constructor$)[a-z0-9][a-z0-9._-]{0,62}$/,
+    'lower-case letters, digits, dot, dash, and not the word constructor',
+  )
 
 /** An id that Holdfast makes: base64url of 16 random bytes. */
 export const idSchema = z.string().regex(/^[A-Za-z0-9_-]{22}$/, 'an id of 22 base64url characters')
