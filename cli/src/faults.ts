@@ -19,6 +19,7 @@ export const cliFault = faults({
   'cli.fleet_busy': 'busy',
   'cli.genesis_over': 'refused',
   'cli.holder_key_unfit': 'refused',
+  'cli.holder_key_unknown': 'refused',
   'cli.holders_unknown': 'refused',
   'cli.identity_unconfirmed': 'refused',
   'cli.input_absent': 'usage',

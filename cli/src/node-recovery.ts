@@ -21,12 +21,23 @@ import type { Input } from './input.ts'
 // The holders' way into a node's vault. A holder's key is recognised by its thumbprint, so nobody has
 // to say whose it is.
 
-/** Answers with the keys of --key, found by thumbprint, and the shares of --share, found by name. */
-export async function holdersGiven(input: Input, context: Context): Promise<Holders> {
+/**
+ * Answers with the keys of --key, found by thumbprint, and the shares of --share, found by name.
+ * @throws Fault cli.holder_key_unknown for a key that no holder of these ways has
+ */
+export async function holdersGiven(
+  name: string,
+  recovery: readonly RecoveryWay[],
+  input: Input,
+  context: Context,
+): Promise<Holders> {
+  const asked = recovery.flatMap(({ sealed }) => holderRequests(sealed))
   const keys = new Map<string, KeyObject>()
   for (const file of input.texts('key')) {
     const key = await readPrivateKey(`the holder in ${file}`, file, input, context)
-    keys.set(kidOf(key), key)
+    const kid = kidOf(key)
+    requireAsked(name, asked, file, kid)
+    keys.set(kid, key)
   }
   const byName = await holdersFrom(input, context)
   return {
@@ -35,6 +46,24 @@ export async function holdersGiven(input: Input, context: Context): Promise<Hold
       return privateKey === undefined ? await byName.answer(request, signal) : { privateKey }
     },
   }
+}
+
+/** Without this, only the holders would be blamed: none of them has answered. */
+function requireAsked(
+  name: string,
+  asked: readonly HolderRequest[],
+  file: string,
+  kid: string,
+): void {
+  if (asked.length === 0 || asked.some((each) => each.kid === kid)) return
+  const holders = [...new Set(asked.map((each) => each.name))].join(', ')
+  throw cliFault(
+    'cli.holder_key_unknown',
+    `the key in ${file} is of none of the holders of ${name}, who are ${holders}`,
+    {
+      hint: `its thumbprint is ${kid}; theirs: holdfast node unlock ${name} --export-shares DIR --json`,
+    },
+  )
 }
 
 function kidOf(key: KeyObject): string {

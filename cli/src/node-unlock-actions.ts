@@ -118,7 +118,8 @@ async function passphraseFor(node: Locked, input: Input, context: Context): Prom
   if (file !== undefined) return await readSecretText(file)
   if (input.has('key') || input.has('share') || input.flag('genesis')) {
     const recovery = madeFor(node, node.recovery, input.text('made-for'))
-    return await openRecovery(name, recovery, await holdersGiven(input, context), context.signal)
+    const holders = await holdersGiven(name, recovery, input, context)
+    return await openRecovery(name, recovery, holders, context.signal)
   }
   if (context.terminal !== undefined) {
     return await context.terminal.secret(`A passphrase of the vault of ${name}`, context.signal)

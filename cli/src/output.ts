@@ -65,7 +65,10 @@ const borderNames = [
 const plainBorders = Object.fromEntries(borderNames.map((name) => [name, '']))
 
 /** What to do next when a fault does not say: never is an error a dead end. */
-function hintFor({ hint, kind }: Fault, command: string): string {
+function hintFor({ code, hint, kind }: Fault, command: string): string {
+  // Below this part nobody knows who looks into it.
+  if (code === 'link.unreachable' && hint !== undefined)
+    return `${hint}; which layer fails: holdfast doctor`
   if (hint !== undefined) return hint
   switch (kind) {
     case 'usage':
