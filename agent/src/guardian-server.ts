@@ -3,12 +3,14 @@ import { createServer } from 'node:https'
 import type { TLSSocket } from 'node:tls'
 import { canonicalJson, type Fault, isFault, parseJson } from '@holdfast/base'
 import {
+  boundUnsecured,
   type Listener,
   nodeOf,
   type OwnCertificate,
   openListener,
   readBody,
   serverTls,
+  sourceOf,
 } from '@holdfast/link'
 import { lockedStatePath, unlockPath } from '@holdfast/protocol/locked-state'
 import { agentFault } from './faults.ts'
@@ -18,7 +20,8 @@ import { checkedRequest, peerRequestSchema } from './peer-protocol.ts'
 
 // The peer endpoint: HTTPS, TLS 1.3. Guarding is for nodes whose certificate the fleet has issued; how
 // this node stands and pushing a key is for anybody. Small bodies, short deadlines, few connections,
-// and of those only some for strangers: what it answers is needed most when many ask at once.
+// and of those only some for strangers, and for those who have not even shown a certificate: what it
+// answers is needed most when many ask at once.
 
 export interface GuardianServerOptions {
   /** Who answers wards; throws the fault that wards are told when nobody does. */
@@ -51,40 +54,49 @@ export async function openGuardianServer(options: GuardianServerOptions): Promis
   const { lockedApi, own, authority, host, port } = options
   // Without anything for strangers, TLS itself turns them away.
   const required = lockedApi === undefined
-  const server = createServer(serverTls(own, authority, required), (request, response) => {
+  const tls = { ...serverTls(own, authority, required), connectionsCheckingInterval: 1_000 }
+  const server = createServer(tls, (request, response) => {
     void respond(options, request, response)
   })
   server.on('tlsClientError', () => undefined)
-  server.on('secureConnection', limitStrangers())
-  server.maxConnections = 512
+  boundUnsecured(server, unsecured)
+  server.on('secureConnection', limitCallers())
+  server.maxConnections = unsecured.most + mostStrangers + mostSecured
   server.requestTimeout = 10_000
   server.headersTimeout = 5_000
   return await openListener(server, { port, host })
 }
 
-/** Connections of strangers, in all and from one address, at the same time. */
+/** Connections before the end of their handshake; one takes milliseconds, over a slow line a second. */
+const unsecured = { most: 256, each: 128, within: 5_000 }
+/** Connections of strangers, in all and from one source, at the same time. */
 const mostStrangers = 64
 const mostStrangersEach = 8
+/** Connections of nodes, and of one node, which asks for a few epochs at several addresses at most. */
+const mostSecured = 448
+const mostSecuredEach = 32
 
-/** Cuts strangers off that would take the connections which wards need. */
-function limitStrangers(): (socket: TLSSocket) => void {
+/** Cuts those off that would take the connections which wards need. */
+function limitCallers(): (socket: TLSSocket) => void {
   const open = new Map<string, number>()
-  let all = 0
+  let strangers = 0
   return (socket) => {
-    if (nodeOf(socket) !== undefined) return
-    const source = socket.remoteAddress ?? ''
-    const own = (open.get(source) ?? 0) + 1
-    if (all >= mostStrangers || own > mostStrangersEach) {
+    const node = nodeOf(socket)
+    const stranger = node === undefined
+    const name = node ?? `source ${sourceOf(socket.remoteAddress ?? '')}`
+    const own = (open.get(name) ?? 0) + 1
+    const full = stranger && strangers >= mostStrangers
+    if (full || own > (stranger ? mostStrangersEach : mostSecuredEach)) {
       socket.destroy()
       return
     }
-    all += 1
-    open.set(source, own)
+    if (stranger) strangers += 1
+    open.set(name, own)
     socket.once('close', () => {
-      all -= 1
-      const rest = (open.get(source) ?? 1) - 1
-      if (rest === 0) open.delete(source)
-      else open.set(source, rest)
+      if (stranger) strangers -= 1
+      const rest = (open.get(name) ?? 1) - 1
+      if (rest === 0) open.delete(name)
+      else open.set(name, rest)
     })
   }
 }
@@ -118,9 +130,9 @@ async function answer(
 ): Promise<unknown> {
   const url = request.url ?? ''
   if (lockedApi !== undefined && request.method === 'GET' && url === lockedStatePath)
-    return await lockedApi.state(sourceOf(request))
+    return await lockedApi.state(addressOf(request))
   if (lockedApi !== undefined && request.method === 'POST' && url === unlockPath)
-    return await lockedApi.unlock(sourceOf(request), await jsonOf(request, pushLimit))
+    return await lockedApi.unlock(addressOf(request), await jsonOf(request, pushLimit))
   const shown = callerOf(request)
   const caller = { ...shown, source: (await outside?.(shown.source)) ?? shown.source }
   if (request.method === 'GET' && url === '/peer/nonce') return { nonce: guardian().nonce(caller) }
@@ -136,11 +148,11 @@ async function answer(
 function callerOf(request: IncomingMessage): Caller {
   const node = nodeOf(request.socket)
   if (node === undefined) throw agentFault('agent.guardian_refused', 'only nodes may ask')
-  return { node, source: sourceOf(request) }
+  return { node, source: addressOf(request) }
 }
 
 /** A socket that listens for both families shows IPv4 callers as ::ffff:192.0.2.1. */
-function sourceOf({ socket }: IncomingMessage): string {
+function addressOf({ socket }: IncomingMessage): string {
   return (socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/, '')
 }
 

@@ -1,4 +1,5 @@
-import { sourceOf, tooMany } from './rate-limits.ts'
+import { sourceOf } from '@holdfast/link'
+import { tooMany } from './rate-limits.ts'
 import type { Work } from './store.ts'
 import type { AttemptTable } from './tables.ts'
 import { userFault } from './user-faults.ts'

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, request } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect } from 'node:net'
 import { test } from 'node:test'
 import type { Enrolment, NodeCard } from '@holdfast/protocol/frames'
 import { certificateRequest } from './certificate.ts'
@@ -72,6 +72,21 @@ test('the right code gives the card and takes the enrolment', async () => {
   assert.equal(carded.card.node, here.id)
   await carded.push(enrolment)
   assert.deepEqual(here.accepted, [enrolment])
+})
+
+test('connections that say nothing keep no coordinator out', async () => {
+  await using here = await node()
+  const [host, port] = here.address.split(':')
+  const silent = Array.from({ length: 200 }, () =>
+    connect(Number(port), host).on('error', () => undefined),
+  )
+  await Promise.all(
+    silent.map((each) => Promise.race([once(each, 'connect'), once(each, 'close')])),
+  )
+  const carded = await fetchCard(here.address, here.code())
+  await carded.push(enrolment)
+  assert.deepEqual(here.accepted, [enrolment])
+  for (const each of silent) each.destroy()
 })
 
 test('a lost reply is repeated, and a second enrolment is refused', async () => {

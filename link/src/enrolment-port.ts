@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { canonicalJson, type Fault, isFault, parseJsonObject, type Secret } from '@holdfast/base'
 import { type Enrolment, enrolmentSchema, type NodeCard } from '@holdfast/protocol/frames'
 import { z } from 'zod'
+import { boundConnections } from './crowd.ts'
 import { linkFault } from './faults.ts'
 import { openListener, readBody } from './listener.ts'
 import {
@@ -62,8 +63,11 @@ export interface EnrolmentPort extends AsyncDisposable {
 /** Opens the port; disposing closes it. */
 export async function openEnrolmentPort(options: EnrolmentPortOptions): Promise<EnrolmentPort> {
   const desk = new EnrolmentDesk(options)
-  const server = createServer((request, response) => void handle(desk, request, response))
-  server.maxConnections = 64
+  const server = createServer(
+    { connectionsCheckingInterval: 1_000 },
+    (request, response) => void handle(desk, request, response),
+  )
+  boundConnections(server, { most: 64, each: 32 })
   server.requestTimeout = 10_000
   server.headersTimeout = 5_000
   const { port = enrolmentPort, host } = options

@@ -17,6 +17,7 @@ export {
   type Validity,
 } from './certificate.ts'
 export { type CloseCode, type Closed, type CloseReason, closeReasons } from './close-reasons.ts'
+export { boundUnsecured, type CrowdOptions } from './crowd.ts'
 export { type CardedNode, enrolmentUrl, fetchCard } from './enrolment-client.ts'
 export {
   type EnrolmentPort,
@@ -47,6 +48,7 @@ export {
   SessionRefused,
 } from './session-server.ts'
 export * from './signing.ts'
+export { sourceOf } from './source-of.ts'
 export { nodeOf, type OwnCertificate, type PinnedTlsOptions, pinnedTls, serverTls } from './tls.ts'
 export {
   type NetworkKind,
