@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { parseJsonObject, writeDurable } from '@holdfast/base'
 import { makeAnswerFile, readRequestFile } from '@holdfast/coordinator'
 import type { ApiClient } from '@holdfast/link/api-client'
@@ -6,7 +7,7 @@ import { type Ceremony, ceremonyText } from './ceremony-text.ts'
 import type { Context, Outcome } from './command.ts'
 import { clientFrom, pinFrom } from './coordinator-place.ts'
 import { cliFault } from './faults.ts'
-import { isForToken, leaveForToken, signAnswer } from './holder-desk.ts'
+import { type Asked, isForToken, leaveForToken, signAnswer } from './holder-desk.ts'
 import type { Input } from './input.ts'
 import { readInput } from './streams.ts'
 
@@ -131,11 +132,25 @@ function checkDigest(statement: string, input: Input): void {
   })
 }
 
+/** A proof is asked for often and given lightly: it must be able to be nothing else. */
+function requireProof(name: string, { statement, sealed }: Asked): void {
+  const digest = createHash('sha256').update(sealed).digest('base64url')
+  const lines = statement.split('\n')
+  const wanted = ['kind proof', `ceremony proof-${name}`, `holder ${name}`, `digest ${digest}`]
+  const missing = wanted.find((line) => lines.filter((each) => each === line).length !== 1)
+  const kinds = lines.filter((line) => line.startsWith('kind '))
+  if (missing === undefined && kinds.length === 1) return
+  throw cliFault('cli.digest_differs', `what is to be signed is no proof of the key of ${name}`, {
+    hint: 'the coordinator asks for something else than it says: do not answer, and find out who runs it',
+  })
+}
+
 /** `holdfast holder prove` */
 export async function proveAction(input: Input, context: Context): Promise<Outcome> {
   const name = input.requiredWord(0, 'NAME')
   using client = await clientFrom(input, context)
   const challenge = await client.call(ceremonyRoutes.challenge, { params: { name } })
+  requireProof(name, challenge)
   if (isForToken(input)) return await leaveForToken(input, name, challenge)
   using signed = await signAnswer(input, context, name, challenge)
   const proven = await client.call(ceremonyRoutes.prove, {

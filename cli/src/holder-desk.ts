@@ -1,6 +1,7 @@
 import { constants, type KeyObject, privateDecrypt, sign } from 'node:crypto'
 import { readBounded, Secret, writeDurable } from '@holdfast/base'
 import { approval, removeOaep, shareAnswer } from '@holdfast/coordinator'
+import { checkUnwrapped, holderRequests, type SealedUse } from '@holdfast/seal'
 import type { Context, Outcome } from './command.ts'
 import { cliFault } from './faults.ts'
 import { readPrivateKey } from './holders.ts'
@@ -13,8 +14,8 @@ import type { Input } from './input.ts'
 /** What a coordinator asks of a holder. */
 export interface Asked {
   statement: string
-  /** The share, wrapped for the holder's key, base64url. */
-  wrapped: string
+  /** What the share is of, compact JWE. Only what belongs to this is ever handed in. */
+  sealed: string
 }
 
 export interface Signed extends Disposable {
@@ -56,7 +57,7 @@ export async function leaveForToken(input: Input, holder: string, asked: Asked):
   const files: Record<string, string> = {}
   const lines: string[] = []
   if (wrapped !== undefined) {
-    await writeDurable(wrapped, Buffer.from(asked.wrapped, 'base64url'), { mode: 0o600 })
+    await writeDurable(wrapped, wrappedFor(holder, asked), { mode: 0o600 })
     files.wrapped = wrapped
     lines.push(`wrote ${wrapped}, the wrapped share of ${holder}: decrypt it in the token`)
   }
@@ -75,15 +76,31 @@ export async function leaveForToken(input: Input, holder: string, asked: Asked):
 async function wholeStatement(
   input: Input,
   holder: string,
-  { statement, wrapped }: Asked,
+  asked: Asked,
   key: KeyObject | undefined,
 ): Promise<Secret> {
+  const { statement, sealed } = asked
   if (/^kind (manifest|dismissal)$/m.test(statement))
     return Secret.copy(`${statement}${approval}\n`)
-  const sealed = Buffer.from(wrapped, 'base64url')
+  const wrapped = wrappedFor(holder, asked)
   using share =
-    key === undefined ? await shareFromToken(input, sealed) : unwrap(key, holder, sealed)
+    key === undefined ? await shareFromToken(input, wrapped) : unwrap(key, holder, wrapped)
+  checkUnwrapped(sealed, holder, share, useIn(statement, holder))
   return Secret.copy(`${statement}${shareAnswer(share)}\n`)
+}
+
+function wrappedFor(holder: string, { sealed }: Asked): Buffer {
+  const request = holderRequests(sealed).find(({ name }) => name === holder)
+  if (request !== undefined) return request.wrapped
+  throw cliFault('cli.digest_differs', `what is asked for has no share of ${holder}`, {
+    hint: 'the request is for another holder: compare its names',
+  })
+}
+
+/** What the share must be for, by the statement that the holder signs with it. */
+function useIn(statement: string, holder: string): SealedUse {
+  if (/^kind proof$/m.test(statement)) return { purpose: 'proof', of: holder }
+  return { purpose: 'coordinator', of: /^cluster (.*)$/m.exec(statement)?.[1] ?? '' }
 }
 
 /** What a token gave: a block that is still padded, or the share. The file's bytes are wiped here. */

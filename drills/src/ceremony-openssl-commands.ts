@@ -41,6 +41,10 @@ rm -f share statement answer.json
   askForProof: `curl_pinned "$COORDINATOR/v1/holders/$HOLDER/challenge" > request.json
 jq -j .statement request.json > statement
 `,
+  /** That it is one: fails otherwise. */
+  checkProof: `grep -x 'kind proof' statement
+jq -r '.sealed | split(".")[0] | gsub("-"; "+") | gsub("_"; "/") | @base64d' request.json | grep -o '"purpose":"proof"'
+`,
   /** Instead of `handIn`. */
   handInProof: `curl_pinned --json @answer.json "$COORDINATOR/v1/holders/$HOLDER/proofs" > reply.json
 rm -f share statement answer.json

@@ -76,7 +76,7 @@ export const holderOpenssl: Drill = {
     timeline.proves('by the commands of the guide the coordinator is recovered', done)
     await isNow(stage, 'it runs', coordinator, { state: 'running' })
     await approve(stage, scene, desk, others)
-    await desk.type('connect', 'askForProof', 'unwrap', 'sign', 'handInProof')
+    await desk.type('connect', 'askForProof', 'checkProof', 'unwrap', 'sign', 'handInProof')
     const proof = holderStatusSchema.parse(JSON.parse(await desk.file('reply.json')))
     const { holders } = await coordinator.status()
     timeline.proves('the key is proven without touching a share', proof.provenAt !== undefined, {

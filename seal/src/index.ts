@@ -1,6 +1,7 @@
 export { sealFault } from './faults.ts'
 export { createFetch, type Fetch, type FetchLimits, type HttpReply } from './http.ts'
 export {
+  checkUnwrapped,
   holderRequests,
   type Inspection,
   inspect,

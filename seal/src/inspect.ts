@@ -1,6 +1,8 @@
+import type { Secret } from '@holdfast/base'
 import type { Jwe } from '@holdfast/crypto'
+import { sealFault } from './faults.ts'
 import { parseSealed, pinNameOf, readUse } from './header.ts'
-import { type HolderRequest, holderRequest } from './person.ts'
+import { checkContentKey, type HolderRequest, holderRequest } from './person.ts'
 import type { KnownKey, PinFacts, Pins, SealedUse } from './pin.ts'
 import { type Policy, threshold } from './policy.ts'
 import { readMembership, readThreshold } from './share-set.ts'
@@ -10,6 +12,8 @@ import { parseTree } from './tree.ts'
 /** Everything a sealed secret says about itself; nothing is asked of the network. */
 export interface Inspection extends PinFacts {
   pin: string
+  /** What the whole secret is for, where it says. */
+  use?: SealedUse
   threshold?: number
   set?: string
   generation?: number
@@ -18,7 +22,9 @@ export interface Inspection extends PinFacts {
 
 /** Describes a sealed secret losslessly. @throws Fault seal.sealed_malformed, seal.pin_unknown */
 export function inspect(pins: Pins, sealed: string): Inspection {
-  return inspectNode(pins, parseTree(sealed))
+  const jwe = parseTree(sealed)
+  const use = readUse(jwe)
+  return { ...inspectNode(pins, jwe), ...(use === undefined ? {} : { use }) }
 }
 
 function inspectNode(pins: Pins, jwe: Jwe): Inspection {
@@ -68,6 +74,24 @@ export function useOf(sealed: string): SealedUse | undefined {
 /** What each holder must be asked, for every `person` share of a sealed secret. All of it is public. */
 export function holderRequests(sealed: string): HolderRequest[] {
   return leavesOfSealed(parseTree(sealed), 'person').map(holderRequest)
+}
+
+/**
+ * Checks what a holder has unwrapped before it is handed to whoever asked for it: that it opens the
+ * holder's share of this secret, and that the share is for this use.
+ * @throws Fault seal.holder_absent, seal.use_foreign, seal.share_wrong
+ */
+export function checkUnwrapped(
+  sealed: string,
+  holder: string,
+  contentKey: Secret,
+  use: SealedUse,
+): void {
+  const shares = leavesOfSealed(parseTree(sealed), 'person')
+  const share = shares.find((each) => holderRequest(each).name === holder)
+  if (share === undefined)
+    throw sealFault('seal.holder_absent', `there is no share of ${holder} in what is asked for`)
+  checkContentKey(share, contentKey, use)
 }
 
 /** The sealed forms of one pin in the tree, from left to right. */

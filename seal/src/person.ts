@@ -3,9 +3,9 @@ import { isFault, isObject, type JsonObject, messageOf, Secret } from '@holdfast
 import { type AnyJwk, decryptJwe, encryptJwe, type Jwe, thumbprint } from '@holdfast/crypto'
 import { compactDecrypt } from 'jose'
 import { sealFault } from './faults.ts'
-import { holdfastMember, malformed, pinHeader, printable, stringMember } from './header.ts'
+import { holdfastMember, malformed, pinHeader, printable, readUse, stringMember } from './header.ts'
 import { compactOf } from './passphrase.ts'
-import type { Pin } from './pin.ts'
+import type { Pin, SealedUse } from './pin.ts'
 
 // The `person` pin: a share for a named holder's key. An RSA holder's wrapped key is exactly what
 // `openssl pkeyutl -decrypt -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256` (or an HSM)
@@ -82,6 +82,32 @@ export function holderRequest(jwe: Jwe): HolderRequest {
     kid,
     alg: stringMember(jwe.header, 'alg', 'the header'),
     wrapped: jwe.encryptedKey,
+  }
+}
+
+/**
+ * Checks that what a holder unwrapped is of a share of this very secret, which is for this use: a
+ * header is authenticated by the content key, so the key of another share opens nothing here.
+ * @throws Fault seal.use_foreign, seal.share_wrong
+ */
+export function checkContentKey(share: Jwe, contentKey: Secret, expected: SealedUse): void {
+  const { name } = holderRequest(share)
+  const use = readUse(share)
+  if (use?.purpose !== expected.purpose || use.of !== expected.of) {
+    const stated = use === undefined ? 'of nothing that is named' : `of ${use.purpose} ${use.of}`
+    const text = `what ${name} is asked for is a share ${stated}, not of ${expected.purpose} ${expected.of}`
+    throw sealFault('seal.use_foreign', text, {
+      hint: 'somebody shows one thing in the place of another: answer nothing, and find out who asks',
+    })
+  }
+  try {
+    decryptJwe(share, contentKey)[Symbol.dispose]()
+  } catch (cause) {
+    if (!isFault(cause)) throw cause
+    throw sealFault('seal.share_wrong', `what was unwrapped is not of this share of ${name}`, {
+      cause,
+      hint: 'unwrap the share of this very request; if it was, what is asked for is not what it says',
+    })
   }
 }
 
