@@ -92,19 +92,22 @@ function wantedOf({ node, current, set }: Rekeying, slot: ListedSlot): Policy | 
 
 /**
  * Who is not a holder any more must not open the vault. The new holders have proven their keys to
- * the coordinator; here nobody can be asked for theirs.
+ * the coordinator; here nobody can be asked for theirs. A way that was made for the identity that
+ * panic 2 has destroyed is made anew, too: holders open it only when they are told of that.
  */
 async function moveToHolders(
-  { change, enrolled, current, signal }: Rekeying,
+  { change, node, enrolled, current, signal }: Rekeying,
   slot: ListedSlot,
 ): Promise<number | undefined> {
   if (enrolled?.holders === undefined || current === undefined) return undefined
   const wanted = recoveryPolicy(current)
+  const isRight = (way: ListedSlot) => isBoundTo(way, wanted) && way.inspection?.use?.of === node
   const isOurs = slot.label === holdersLabel || isBoundTo(slot, recoveryPolicy(enrolled))
-  if (!isOurs || isBoundTo(slot, wanted)) return undefined
+  if (!isOurs || isRight(slot)) return undefined
   const { slots } = await change(listVault)
-  const made = slots.find((other) => other.label === holdersLabel && isBoundTo(other, wanted))
-  const options = { purpose: 'recovery', label: holdersLabel, unproven: true, signal } as const
+  const made = slots.find((other) => other.label === holdersLabel && isRight(other))
+  const means = { unproven: true, again: true, signal } as const
+  const options = { purpose: 'recovery', label: holdersLabel, ...means } as const
   const added = made ?? (await change((...vault) => bindVault(...vault, wanted, options)))
   await change((...vault) => unbindVault(...vault, slot.keyslot, { signal }))
   return added.keyslot

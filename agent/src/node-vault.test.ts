@@ -18,6 +18,10 @@ const { signal } = new AbortController()
 
 /** A vault of 32 MiB to be, whose pins need nothing but the machine's memory. */
 async function newVault(stack: AsyncDisposableStack, more: Partial<NodeVaultOptions> = {}) {
+  return new NodeVault({ ...(await vaultOptions(stack)), ...more })
+}
+
+async function vaultOptions(stack: AsyncDisposableStack): Promise<NodeVaultOptions> {
   const scratch = async (below: string) => {
     const path = await mkdtemp(join(below, 'holdfast-node-vault-'))
     stack.defer(() => rm(path, { recursive: true, force: true }))
@@ -27,15 +31,14 @@ async function newVault(stack: AsyncDisposableStack, more: Partial<NodeVaultOpti
   const device = join(directory, 'disk.img')
   await writeFile(device, '')
   await truncate(device, 32 * 1024 * 1024)
-  return new NodeVault({
+  return {
     node: 'n'.repeat(43),
     device,
     stateDirectory: join(directory, 'node'),
     pins: () => createPins({ extra: [temporaryPin(memory)] }),
     clock: systemClock,
     enrolment: () => enrolment,
-    ...more,
-  })
+  }
 }
 
 test('what needs the volume for itself takes turns instead of being refused', async () => {
@@ -121,6 +124,21 @@ test('a rekey binds with the pins that the manifest names today', async () => {
   policy = { ...manifestPolicy, vault: {} }
   assert.deepEqual(await bound(), { pin: 'temporary', config: {} })
   await vault.unlock(signal, () => undefined)
+})
+
+test('a rekey seals the way of the holders for the identity that the node has now', async () => {
+  await using stack = new AsyncDisposableStack()
+  const options = await vaultOptions(stack)
+  const former = new NodeVault(options)
+  await former.format(enrolment, undefined, signal)
+  const present = new NodeVault({ ...options, node: 'm'.repeat(43) })
+  const madeFor = async () => {
+    const { slots } = await present.list()
+    return slots.flatMap(({ inspection }) => inspection?.use?.of ?? [])
+  }
+  assert.deepEqual(await madeFor(), ['n'.repeat(43)])
+  await present.rekey(signal, () => undefined)
+  assert.deepEqual(await madeFor(), ['m'.repeat(43)])
 })
 
 test('a rekey leaves a way back alone that the enrolment never named', async () => {
