@@ -88,7 +88,10 @@ function doctors(nodes: readonly Node[], here?: FleetHere): string[] {
 }
 
 /** After the power has been cut everywhere: who comes back by itself? Guardians' keys lie outside vaults. */
-function judgeBlackout({ nodes }: FleetSeen): Judged {
+function judgeBlackout({ nodes, here }: FleetSeen): Judged {
+  const { servers = [], serversNeeded = 0 } = here?.processes ?? {}
+  if (servers.filter(({ running }) => running).length < serversNeeded)
+    return warning('if the power is cut everywhere, no node comes back before more key servers run')
   const all = present(nodes)
   const stranded = all.filter((node) => {
     const guarded = guardedOf(node, nodes)

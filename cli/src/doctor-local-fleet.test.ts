@@ -56,7 +56,10 @@ test('a node without power gets it back, and a ward is sent to the guardians wit
   const all = { nodes: [nodeOf('web'), ...peers(['b2'])], now, here: fleet(['b2']) }
   const whole = examine(fleetRules, all)
   assert.deepEqual(broken(whole)?.next, ['holdfast node start b2'])
-  await requireCommands([...off, ...ward, ...whole])
+  assert.match(whole.at(-1)?.text ?? '', /comes back by itself/)
+  const dark = examine(fleetRules, { ...all, here: fleet(['server-1', 'server-2']) })
+  assert.match(dark.at(-1)?.text ?? '', /no node comes back before more key servers run/)
+  await requireCommands([...off, ...ward, ...whole, ...dark])
 })
 
 test('where an agent keeps its files is read from its command line', () => {

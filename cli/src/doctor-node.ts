@@ -14,7 +14,14 @@ import { consoleDoctor, type FleetHere, isOff, startNode } from './fleet-here.ts
 import { age } from './format.ts'
 import { placeOf } from './node-locked.ts'
 import type { Node } from './node-place.ts'
-import { type Guarded, guardedOf, guardianPicture, reshareText, signed } from './node-text.ts'
+import {
+  counted,
+  type Guarded,
+  guardedOf,
+  guardianPicture,
+  reshareText,
+  signed,
+} from './node-text.ts'
 import { whyLocked } from './node-why.ts'
 
 // The layers of a node as its coordinator sees it: session, phase, ways in, guardians, margin, services.
@@ -343,5 +350,11 @@ function judgeIncidents(seen: NodeSeen): Judged | undefined {
   if (report === undefined) return undefined
   const { incidents } = report
   if (incidents.length === 0) return ok('none')
-  return warning(names(incidents, 3), `holdfast node logs ${seen.node.name}`, 'holdfast audit list')
+  const nameAll = (text: string) =>
+    seen.nodes.reduce((told, { node, name }) => told.replaceAll(node, name), text)
+  return warning(
+    names(counted(incidents.map(nameAll)), 3, '; '),
+    `holdfast node logs ${seen.node.name}`,
+    'holdfast audit list',
+  )
 }

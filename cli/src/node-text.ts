@@ -214,7 +214,7 @@ export async function reportText(report: NodeReport, paint: Paint, now: number):
       ['held', report.held],
       ['services', running.join(', ')],
       ['health', healthText(report, paint)],
-      ...incidents.map((text) => [paint('bad', 'incident'), text] as const),
+      ...counted(incidents).map((text) => [paint('bad', 'incident'), text] as const),
       ...counted(lastErrors).map((text) => ['last error', text] as const),
     ]),
     ...(ways.length === 0

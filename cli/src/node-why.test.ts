@@ -95,6 +95,16 @@ test('the text names each guardian and each way with its reason, and the command
   ])
 })
 
+test('an incident that came again is told once, and of nodes by their names', () => {
+  const incidents = [`node ${id('c3')} asked`, `node ${id('c3')} asked`, 'a canary']
+  const findings = examine(nodeRules, {
+    ...{ node: node('web'), nodes: peers, now },
+    report: { ok: true, value: report({ incidents }) },
+  })
+  const told = findings.find(({ layer }) => layer === 'incidents')?.text
+  assert.equal(told, 'node c3 asked (2 times); a canary')
+})
+
 test('the doctor says what the node itself says of its ways', async () => {
   const facts = { node: node('web', { phase: 'locked' }), nodes: peers, now }
   const findings = examine(nodeRules, {
