@@ -271,6 +271,51 @@ test('no more move at once than may, and a ward that is away holds nobody up', a
   assert.equal(most, 2)
 })
 
+test('a look asks as much of the store for many nodes that have left as for none', async () => {
+  await using here = await fleetWorld()
+  await fleetOf(here, 'one', 'two', 'three', 'four')
+  await here.until(() => guarded(here.members.values()), 'everybody is guarded')
+  await here.until(() => idleNow(here), 'it has come to its end')
+  const { store } = here
+  let asked = 0
+  const read = store.read.withPlugin({
+    transformQuery: ({ node }) => {
+      asked += 1
+      return node
+    },
+    transformResult: async ({ result }) => result,
+  })
+  const counted = new Proxy(here.coordinator, {
+    get: (target, name) =>
+      name === 'store' ? { ...store, read } : Reflect.get(target, name, target),
+  })
+  const { agents } = here.first
+  const reshares = new Reshares({ coordinator: counted, agents, clock: here.clock })
+  const questions = async () => {
+    const before = asked
+    await reshares.round()
+    return asked - before
+  }
+  await questions()
+  await store.write(async (work) => {
+    for (let index = 0; index < 30; index += 1) {
+      const node = `${index}`.padStart(43, 'n')
+      const row = { node, name: `left-${index}`, address: '192.0.2.1', identity: '', exchange: '' }
+      const state = { phase: 'left', epoch: 0, threshold: 0, guardians: '[]', frozen: 0 }
+      const rest = { wireguard: '', certificate: '', ports: '{}', witnessed: 0 }
+      await work
+        .insertInto('nodes')
+        .values({ ...row, ...state, ...rest })
+        .execute()
+    }
+  })
+  const many = await questions()
+  assert.ok(many > 0)
+  await store.write((work) => work.deleteFrom('nodes').where('phase', '=', 'left').execute())
+  const none = await questions()
+  assert.ok(many <= none + 1, `${many} questions, and ${none} without them`)
+})
+
 test('two instances share the work, and when one dies the other goes on', async () => {
   await using here = await fleetWorld()
   await using second = await instanceOf(here.coordinator, here.clock, 'two')

@@ -25,7 +25,7 @@ import {
   readViews,
   rulesOf,
 } from './reshare-views.ts'
-import { endKeys, hasKeys } from './ward-keys.ts'
+import { endedWithKeys, endKeys } from './ward-keys.ts'
 
 // The duty that keeps every node guarded. Each round looks at the whole fleet once, decides, and
 // writes the decisions down; what agents are told follows from what is written. Every instance does
@@ -223,9 +223,11 @@ export class Reshares {
   async #clear(views: NodeViews): Promise<number> {
     const { store } = this.#options.coordinator
     const ended = [...views.values()].filter(({ phase }) => phase === 'left' || phase === 'wiped')
+    // Asked once for all of them: those that were never removed are there at every look.
+    const keyed = ended.length === 0 ? new Set<string>() : await endedWithKeys(store.read)
     let cleared = 0
     for (const { node, guardians } of ended) {
-      if (guardians.length === 0 && !(await hasKeys(store.read, node))) continue
+      if (guardians.length === 0 && !keyed.has(node)) continue
       await store.write((work) => endKeys(work, node))
       cleared += 1
     }

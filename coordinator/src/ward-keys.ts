@@ -57,17 +57,25 @@ async function keysOf(work: Work, ward: string): Promise<KeyName[]> {
     .execute()
 }
 
-/** True when a node that has ended has keys, or others have keys of it that nobody destroys yet. */
-export async function hasKeys(database: Database | Work, node: string): Promise<boolean> {
+/** Nodes that have ended and have keys, or of which others have keys that nobody destroys yet. */
+export async function endedWithKeys(database: Database | Work): Promise<Set<string>> {
   const rows = await database
-    .selectFrom('ward_keys')
-    .select('ward')
-    .where(({ eb, or, and }) =>
-      or([eb('guardian', '=', node), and([eb('ward', '=', node), eb('state', '!=', 'retiring')])]),
-    )
-    .limit(1)
+    .selectFrom('nodes')
+    .select('nodes.node')
+    .where('nodes.phase', 'in', ['left', 'wiped'])
+    .where(({ or, exists, selectFrom }) => {
+      const keys = selectFrom('ward_keys').select('ward_keys.ward')
+      return or([
+        exists(keys.whereRef('ward_keys.guardian', '=', 'nodes.node')),
+        exists(
+          keys
+            .whereRef('ward_keys.ward', '=', 'nodes.node')
+            .where('ward_keys.state', '!=', 'retiring'),
+        ),
+      ])
+    })
     .execute()
-  return rows.length > 0
+  return new Set(rows.map(({ node }) => node))
 }
 
 /**
