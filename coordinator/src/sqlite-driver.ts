@@ -1,4 +1,6 @@
+import { chmodSync, closeSync, openSync } from 'node:fs'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
+import { codeOf } from '@holdfast/base'
 import { type Dialect, SqliteAdapter, type SqliteDatabase, SqliteDialect } from 'kysely'
 
 // kysely over Node's own SQLite. Two traps are closed here: an object in first position is read as
@@ -28,6 +30,7 @@ class NodeSqliteDialect extends SqliteDialect {
 /** Opens a database file for one writing process. */
 export function sqliteDialect(path: string): Dialect {
   const open = (): SqliteDatabase => {
+    if (path !== ':memory:') keepPrivate(path)
     const database = new DatabaseSync(path, { timeout: 5_000 })
     for (const setting of settings) database.exec(setting)
     const prepared = new PreparedStatements(database)
@@ -48,6 +51,27 @@ export function sqliteDialect(path: string): Dialect {
     }
   }
   return new NodeSqliteDialect({ database: async () => open() })
+}
+
+/**
+ * The state is for its owner alone, whatever the directory is for: hashes of passwords are in it. SQLite
+ * gives its own files beside it the same mode (sqlite.org/wal.html). A file that is there is not opened
+ * here: closing it again would give up the locks that this process has on it (fcntl_locking(2)).
+ */
+function keepPrivate(path: string): void {
+  try {
+    closeSync(openSync(path, 'wx', 0o600))
+    return
+  } catch (error) {
+    if (codeOf(error) !== 'EEXIST') throw error
+  }
+  for (const end of ['', '-wal', '-shm'])
+    try {
+      chmodSync(`${path}${end}`, 0o600)
+    } catch (error) {
+      // Not there, or somebody else's, who has decided.
+      if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'EPERM') throw error
+    }
 }
 
 /** Statements that may be asked again; the texts come from this part's own queries. */

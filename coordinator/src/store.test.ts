@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
@@ -213,3 +213,25 @@ for (const [name, engine] of Object.entries(engines)) {
     })
   })
 }
+
+test('nobody but its owner can read the SQLite file, however open its directory is', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'holdfast-store-'))
+  try {
+    await chmod(directory, 0o755)
+    const path = join(directory, 'state.db')
+    const modes = async () => {
+      const found = ['', '-wal', '-shm'].map((end) => stat(`${path}${end}`))
+      return (await Promise.all(found)).map(({ mode }) => mode & 0o777)
+    }
+    const keep = async () => {
+      await using store = await openStore({ engine: 'sqlite', path })
+      await recordAlone(store, systemClock, event('ada'))
+      return await modes()
+    }
+    assert.deepEqual(await keep(), [0o600, 0o600, 0o600])
+    await chmod(path, 0o644)
+    assert.deepEqual(await keep(), [0o600, 0o600, 0o600], 'also one that an older version has made')
+  } finally {
+    await rm(directory, { recursive: true })
+  }
+})
