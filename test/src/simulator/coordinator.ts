@@ -3,11 +3,12 @@ import { CoordinatorDuties, type Decisions } from './duties.ts'
 import type { Instruction, Report, SimulatedCommand, ToCoordinator, Told } from './messages.ts'
 import type { End } from './network.ts'
 import type { SimulatedNode } from './node.ts'
-import { type EnrolmentRow, Tables } from './rows.ts'
+import { type EnrolmentRow, type NodeRow, type Store, Tables } from './rows.ts'
 import type { CoordinatorSession } from './uplink.ts'
 import { Machine, type World } from './world.ts'
 
-// The coordinator: its real decisions, over tables in memory instead of SQL. What coordinator/src does
+// One instance of the coordinator: its real decisions, over tables in memory instead of SQL, which all
+// instances have together. What coordinator/src does
 // around them (agents*.ts, reshares.ts, reshare-moves.ts, departures.ts) is done here in few words:
 // reports are written in batches, sessions are in memory, everything else is in the tables.
 
@@ -31,11 +32,13 @@ export class SimulatedCoordinator extends Machine {
   /** Reports that are not written down yet; lost with the power. */
   readonly #heard = new Map<string, Report | undefined>()
   #looking = false
+  /** The freeze list that the nodes of this instance were last told. */
+  #freezeSent = 0
 
-  constructor(world: World, decisions: Decisions) {
-    super(world, 'coordinator')
+  constructor(world: World, name: string, store: Store, decisions: Decisions) {
+    super(world, name)
     this.#nextCommandState = decisions.nextCommandState
-    this.tables = new Tables(this)
+    this.tables = new Tables(this, store)
     this.#duties = new CoordinatorDuties(this, decisions)
   }
 
@@ -57,7 +60,9 @@ export class SimulatedCoordinator extends Machine {
   }
 
   protected override onWake(): void {
-    for (const row of this.tables.nodes.values()) row.held = false
+    // What this instance held before it does not hold any more.
+    for (const row of this.tables.nodes.values())
+      if (row.instance === this.name) row.instance = undefined
     this.#duties.since = this.world.now
     this.start()
   }
@@ -87,7 +92,7 @@ export class SimulatedCoordinator extends Machine {
       this.tables.nodes.set(node, {
         ...{ node, domain, genesis },
         ...{ phase: 'enrolling', frozen: false, epoch: 0, threshold: 0, guardians: [] },
-        ...{ held: false, heardAt: 0 },
+        ...{ instance: undefined, heardAt: 0 },
       })
     })
   }
@@ -105,7 +110,7 @@ export class SimulatedCoordinator extends Machine {
       const expires = world.now + patience
       tables.commands.set(id, { id, node, command, state, expires })
     })
-    world.note(`coordinator orders ${id} for ${node}`)
+    world.note(`${this.name} orders ${id} for ${node}`)
     this.kick()
     return id
   }
@@ -118,15 +123,17 @@ export class SimulatedCoordinator extends Machine {
       row.frozen = frozen
       tables.freezeVersion += 1
     })
-    this.world.note(`coordinator ${frozen ? 'freezes' : 'unfreezes'} ${node}`)
-    for (const held of this.#held.values()) this.#sendFreeze(held)
+    this.world.note(`${this.name} ${frozen ? 'freezes' : 'unfreezes'} ${node}`)
     this.kick()
   }
 
   /** Forgets a node that will not come back; refused where a ward could not open without it. */
   remove(node: string): boolean {
     const { tables } = this
-    const living = (id: string) => id !== node && tables.nodes.get(id)?.held === true
+    const living = (id: string) => {
+      const row = id === node ? undefined : tables.nodes.get(id)
+      return row !== undefined && tables.isConnected(row)
+    }
     const inNeed = [...tables.nodes.values()].some(
       (ward) =>
         ward.guardians.includes(node) &&
@@ -167,24 +174,33 @@ export class SimulatedCoordinator extends Machine {
 
   #flush(): void {
     const heard = [...this.#heard]
+    const { now } = this.world
     this.#heard.clear()
     this.tables.write(() => {
       for (const [node, report] of heard) {
         const row = this.tables.nodes.get(node)
         if (row === undefined) continue
-        if (report !== undefined) this.#write(row.node, report)
-        row.held = this.#held.has(node)
+        if (report !== undefined) this.#write(row, report)
+        // Another instance may hold it by now: only our own claim is taken back.
+        if (this.#held.has(node)) Object.assign(row, { instance: this.name, heardAt: now })
+        else if (row.instance === this.name) row.instance = undefined
       }
-      for (const node of this.#held.keys()) {
-        const row = this.tables.nodes.get(node)
-        if (row !== undefined) row.heardAt = this.world.now
-      }
+      for (const [node, { session }] of this.#held) this.#writeHeard(node, session)
     })
   }
 
-  #write(node: string, report: Report): void {
+  /** As coordinator/src/agents.ts `writeHeard` and `#lost`. */
+  #writeHeard(node: string, session: CoordinatorSession): void {
     const row = this.tables.nodes.get(node)
     if (row === undefined) return
+    // Given up by mistake: it is claimed again.
+    row.instance ??= this.name
+    if (row.instance === this.name) row.heardAt = this.world.now
+    else session.break() // that one has a later session
+  }
+
+  #write(row: NodeRow, report: Report): void {
+    const { node } = row
     const { phase, epoch, threshold, guardians } = report
     const still = this.#enrolmentOf(node) !== undefined
     Object.assign(row, { epoch, threshold, guardians, phase: still ? 'enrolling' : phase })
@@ -261,9 +277,13 @@ export class SimulatedCoordinator extends Machine {
 
   #send(): void {
     const { tables, world } = this
+    if (tables.freezeVersion !== this.#freezeSent) {
+      this.#freezeSent = tables.freezeVersion
+      for (const held of this.#held.values()) this.#sendFreeze(held)
+    }
     for (const { node, instruction } of this.#duties.errands()) {
       const held = this.#held.get(node)
-      if (held === undefined) continue
+      if (held === undefined || tables.nodes.get(node)?.instance !== this.name) continue
       const name = nameOf(instruction)
       if (world.now - (held.sent.get(name) ?? Number.NEGATIVE_INFINITY) < repeatAfter) continue
       held.sent.set(name, world.now)

@@ -167,13 +167,13 @@ export class CoordinatorDuties {
     )
     return new Map(
       [...nodes.values()].map((row): [string, NodeView] => {
-        const { held, ...known } = row
+        const { instance: _, ...known } = row
         return [
           row.node,
           {
             ...known,
             name: row.node,
-            connected: held,
+            connected: this.#tables.isConnected(row),
             waiting: row.phase === 'enrolling' && waiting.has(row.node),
             leaving: leaves(row.node),
             sharedWithLeaver: shared.has(row.node) || row.guardians.some(leaves),

@@ -6,6 +6,7 @@ import type { Way } from './disk.ts'
 import { type Decisions, rules } from './duties.ts'
 import { Partitions } from './network.ts'
 import { SimulatedNode, type Surroundings } from './node.ts'
+import { Store } from './rows.ts'
 import type { World } from './world.ts'
 
 // The simulated fleet with its invariants: what must hold after every durable change of any machine, and
@@ -14,17 +15,21 @@ import type { World } from './world.ts'
 /** The state machines; tests give broken ones to see that they are caught. */
 export interface StateMachines extends Decisions {
   step: typeof step
+  /** Which of its coordinators a node tries when one has not answered. */
+  nextCoordinator: (turn: number) => number
 }
 
 export const realMachines: StateMachines = {
   ...{ step, needs, decide, chooseGuardians, nextCommandState },
   nextEpoch: (used, reported) => Math.max(used, reported) + 1,
+  nextCoordinator: (turn) => turn + 1,
 }
 
 export class Fleet {
   readonly world: World
   readonly nodes = new Map<string, SimulatedNode>()
-  readonly coordinator: SimulatedCoordinator
+  /** Two instances over one store. */
+  readonly coordinators: readonly [SimulatedCoordinator, SimulatedCoordinator]
   readonly partitions: Partitions
   readonly #machines: StateMachines
   /** Whoever was found to be in order since the last change is not looked at again. */
@@ -34,7 +39,14 @@ export class Fleet {
     this.world = world
     this.#machines = machines
     this.partitions = new Partitions(world)
-    this.coordinator = new SimulatedCoordinator(world, machines)
+    const store = new Store()
+    const instance = (name: string) => new SimulatedCoordinator(world, name, store, machines)
+    this.coordinators = [instance('coordinator-1'), instance('coordinator-2')]
+  }
+
+  /** The instance that people talk to: one that runs, if any does. */
+  get coordinator(): SimulatedCoordinator {
+    return this.coordinators.find(({ on }) => on) ?? this.coordinators[0]
   }
 
   /** A new machine is enrolled. */
@@ -88,9 +100,11 @@ export class Fleet {
         !living.has(ward) ||
         enough(guardians, threshold),
     )
+    // Whoever was told to leave stores its data until it does, and that may take a while.
+    const wards = this.members.filter((ward) => ward !== lost)
     return (
       made &&
-      left.every((ward) =>
+      wards.every((ward) =>
         [...ward.disk.ways.values()].every(
           ({ epoch, guardians, threshold }) => epoch === 0 || enough(guardians.keys(), threshold),
         ),
@@ -104,9 +118,10 @@ export class Fleet {
   }
 
   #around(): Surroundings {
-    const { world, partitions, coordinator } = this
+    const { world, partitions, coordinators } = this
+    const { step, nextCoordinator } = this.#machines
     return {
-      ...{ world, partitions, coordinator, step: this.#machines.step },
+      ...{ world, partitions, coordinators, step, nextCoordinator },
       check: () => this.check(),
       retired: (guardian, ward, epoch) => this.#checkRetired(guardian, ward, epoch),
       peer: (node) => this.nodes.get(node),
@@ -168,6 +183,10 @@ export class Fleet {
     if (phase !== 'open' || task !== undefined)
       return `${phase}, ${task?.kind ?? ''} ${task?.step ?? ''}`
     if (set === undefined) return 'nobody guards it'
+    if (!this.coordinators.some((each) => each.on && each.holds(node.name)))
+      return 'no instance holds it'
+    const row = this.coordinator.tables.nodes.get(node.name)
+    if (row?.epoch !== set.epoch) return `the tables say epoch ${row?.epoch} of it`
     const automatic = [...node.disk.ways.values()]
     if (automatic.length !== 1 || automatic[0]?.epoch !== set.epoch) return 'old ways in are left'
     // A lost one may stay in a set that is as large without it as a new one would be.
@@ -183,7 +202,7 @@ function enrolment(name: string, genesis: boolean): Enrolment {
     cluster: 'c'.repeat(22),
     ...{ name, genesis },
     ...{ certificate: '', authority: '', commandKey: '', address: '10.88.0.2/16' },
-    coordinators: ['https://192.0.2.1:8443'],
+    coordinators: ['https://192.0.2.1:8443', 'https://192.0.2.2:8443'],
     coordinatorIdentity: 'i'.repeat(43),
   }
 }

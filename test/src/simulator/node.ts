@@ -21,7 +21,10 @@ import { Machine, type World } from './world.ts'
 export interface Surroundings {
   world: World
   partitions: Partitions
-  coordinator: UplinkTarget
+  /** The instances that it may connect to. */
+  coordinators: readonly UplinkTarget[]
+  /** Whose turn it is when one has not answered, as link/src/session.ts has it. */
+  nextCoordinator: (turn: number) => number
   step: typeof step
   /** Called after every durable change that could cost somebody a way in. */
   check: () => void

@@ -20,8 +20,9 @@ export interface NodeRow {
   epoch: number
   threshold: number
   guardians: string[]
-  /** Some session stood when this was written. */
-  held: boolean
+  /** The instance that held its session when this was written. */
+  instance: string | undefined
+  /** When that instance last wrote that it has a session. */
   heardAt: number
   genesis: boolean
 }
@@ -66,23 +67,74 @@ export interface CommandRow {
   expires: number
 }
 
-export class Tables {
+/** Milliseconds without a word after which a node counts as not connected. */
+const silence = 100_000
+
+/** What is stored, for every instance. */
+export class Store {
   readonly nodes = new Map<string, NodeRow>()
   readonly enrolments: EnrolmentRow[] = []
   reshares: ReshareRow[] = []
   wardKeys: WardKeyRow[] = []
   readonly commands = new Map<string, CommandRow>()
   freezeVersion = 0
-  readonly #machine: Machine
-  #ids = 0
+  ids = 0
+}
 
-  constructor(machine: Machine) {
+/** The store as one instance has it: its power may go around every write. */
+export class Tables {
+  readonly #store: Store
+  readonly #machine: Machine
+
+  constructor(machine: Machine, store: Store) {
     this.#machine = machine
+    this.#store = store
+  }
+
+  get nodes(): Map<string, NodeRow> {
+    return this.#store.nodes
+  }
+
+  get enrolments(): EnrolmentRow[] {
+    return this.#store.enrolments
+  }
+
+  get commands(): Map<string, CommandRow> {
+    return this.#store.commands
+  }
+
+  get reshares(): ReshareRow[] {
+    return this.#store.reshares
+  }
+
+  set reshares(rows: ReshareRow[]) {
+    this.#store.reshares = rows
+  }
+
+  get wardKeys(): WardKeyRow[] {
+    return this.#store.wardKeys
+  }
+
+  set wardKeys(rows: WardKeyRow[]) {
+    this.#store.wardKeys = rows
+  }
+
+  get freezeVersion(): number {
+    return this.#store.freezeVersion
+  }
+
+  set freezeVersion(version: number) {
+    this.#store.freezeVersion = version
   }
 
   id(kind: string): string {
-    this.#ids += 1
-    return `${kind}-${this.#ids}`
+    this.#store.ids += 1
+    return `${kind}-${this.#store.ids}`
+  }
+
+  /** Some instance has a session with it, as far as the tables know. */
+  isConnected({ instance, heardAt }: NodeRow): boolean {
+    return instance !== undefined && this.#machine.world.now - heardAt < silence
   }
 
   /** The power goes before it, so that nothing is written, or after it, so that nobody is told. */

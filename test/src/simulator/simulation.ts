@@ -39,7 +39,7 @@ const peace = 26 * 60 * minute
 export function simulate({ seed, machines = {}, hours = 2 }: SimulationOptions): SimulationResult {
   const world = new World(seed)
   const fleet = new Fleet(world, { ...realMachines, ...machines })
-  fleet.coordinator.start()
+  for (const instance of fleet.coordinators) instance.start()
   for (let index = 0; index < firstNodes; index += 1) {
     fleet.enrol()
     world.runUntil(world.now + world.between(1_000, 3 * minute))
@@ -56,14 +56,14 @@ export function simulate({ seed, machines = {}, hours = 2 }: SimulationOptions):
 
 /** One thing goes wrong, or somebody orders something. */
 function trouble(fleet: Fleet): void {
-  const { world, coordinator, partitions } = fleet
+  const { world, coordinators, coordinator, partitions } = fleet
   const node = world.pick(fleet.members)
-  if (node === undefined) return
+  const instance = world.pick(coordinators)
+  if (node === undefined || instance === undefined) return
   const dice = world.random()
   if (dice < 0.2) node.goDark()
-  else if (dice < 0.26) coordinator.goDark()
-  else if (dice < 0.36)
-    partitions.cut(node.name, coordinator.name, world.between(1_000, 40 * minute))
+  else if (dice < 0.26) instance.goDark()
+  else if (dice < 0.36) partitions.cut(node.name, instance.name, world.between(1_000, 40 * minute))
   else if (dice < 0.46) {
     const other = world.pick(fleet.members)
     if (other !== undefined)
@@ -103,12 +103,15 @@ function freeze(fleet: Fleet, node: SimulatedNode, frozen: boolean): void {
 
 /** No more faults: everything comes back, people tidy up, and the fleet has to settle. */
 function calmDown(fleet: Fleet): number {
-  const { world, coordinator, partitions } = fleet
+  const { world, coordinators, partitions } = fleet
   world.calm = true
   world.note('the world is calm')
   const began = world.now
   partitions.heal()
-  coordinator.wake()
+  // One instance alone has to do, sometimes.
+  if (world.chance(0.5)) world.pick(coordinators)?.goDark(true)
+  for (const instance of coordinators) instance.wake()
+  const { coordinator } = fleet
   for (const node of fleet.nodes.values()) node.wake()
   let problem: string | undefined = 'it has not begun'
   while (world.now < began + peace && problem !== undefined) {

@@ -90,6 +90,10 @@ const defects: Record<string, { rule: RegExp; machines: Partial<StateMachines> }
     rule: /quiet hours: .* living guardians/,
     machines: { needs: (survey) => needs(survey).filter(({ cause }) => cause !== 'loss') },
   },
+  'stays with an instance that has died': {
+    rule: /quiet hours/,
+    machines: { nextCoordinator: (turn) => turn },
+  },
   'never gives a command up': {
     rule: /quiet hours: .* is (sent|waiting|preparing)/,
     machines: {

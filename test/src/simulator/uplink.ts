@@ -32,9 +32,14 @@ export class Uplink {
   #number = 0
   #session: CoordinatorSession | undefined
   #connecting = false
+  /** Nothing is told before the coordinator has said that it listens. */
+  #welcomed = false
+  /** Which of the instances it tries next. */
+  #turn: number
 
   constructor(node: SimulatedNode) {
     this.#node = node
+    this.#turn = node.world.between(0, 100) // agents begin at different instances
   }
 
   goDark(): void {
@@ -55,9 +60,12 @@ export class Uplink {
 
   #tryOnce(): void {
     const { world, around, name, state } = this.#node
-    const { coordinator, partitions } = around
+    const { coordinators, partitions, nextCoordinator } = around
     if (state.enrolment === undefined) return
+    const coordinator = coordinators[this.#turn % coordinators.length]
+    if (coordinator === undefined) return
     if (!coordinator.on || !partitions.joins(name, coordinator.name)) {
+      this.#turn = nextCoordinator(this.#turn)
       this.connect()
       return
     }
@@ -72,6 +80,7 @@ export class Uplink {
     )
     far.end = coordinator.open(this.#node, session)
     this.#session = session
+    this.#welcomed = false
     session.up({ message: { kind: 'hello', report: this.#node.report } })
   }
 
@@ -103,13 +112,14 @@ export class Uplink {
   #deliver(message: Told, done?: () => void): void {
     this.#number += 1
     this.#outbox.set(this.#number, { message, done })
-    this.#session?.up({ message, number: this.#number })
+    if (this.#welcomed) this.#session?.up({ message, number: this.#number })
   }
 
   #receive(session: CoordinatorSession, message: ToNode): void {
     if (session !== this.#session || !this.#node.on) return
     this.#node.attempt(() => {
       if ('welcome' in message) {
+        this.#welcomed = true
         for (const [number, { message: kept }] of this.#outbox)
           session.up({ message: kept, number })
       } else if ('ack' in message) {
