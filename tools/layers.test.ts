@@ -53,6 +53,7 @@ const reasons: Readonly<Record<string, string>> = {
 const testSupport = [
   'agent/src/agent-lab.ts',
   'agent/src/boot-state-child.ts',
+  'agent/src/crash-lab.ts',
   'agent/src/first-boot-child.ts',
   'agent/src/kill-at-effect.ts',
   'agent/src/peer-fleet.ts',
