@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
+  freePort,
   isFault,
   type RunningProgram,
   run,
@@ -214,15 +215,6 @@ export async function until<T>(what: string, look: () => T | undefined): Promise
     await systemClock.sleep(20)
   }
   throw new Error(`${what} did not come in time`)
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo // a listening TCP server has one
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 /** The least coordinator that speaks the real protocol; several nodes may be in session with it. */

@@ -14,6 +14,7 @@ export {
 } from './fault.ts'
 export { baseFault } from './faults.ts'
 export * from './files.ts'
+export { freePort } from './free-port.ts'
 export { canonicalJson, isObject, type JsonObject, parseJson, parseJsonObject } from './json.ts'
 export { lock } from './lock.ts'
 export { folderOfOthers, type Ownership, othersMayReplace } from './ownership.ts'

@@ -1,8 +1,7 @@
 import { access, chown, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
-import { programMissing, run } from '@holdfast/base'
+import { freePort, programMissing, run } from '@holdfast/base'
 
 // A real PostgreSQL 15 of its own for a test or a drill: a cluster in a temporary directory on a free port.
 // initdb refuses to run as root, so everything runs as Debian's user `postgres` then.
@@ -37,14 +36,6 @@ async function postgres(program: string, args: readonly string[]): Promise<strin
       ? await run('runuser', ['-u', identity.user, '--', ...command])
       : await run(command[0] ?? '', command.slice(1))
   return stdout.toString('utf8')
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise<void>((resolve) => server.close(() => resolve()))
-  return typeof address === 'object' && address !== null ? address.port : 0
 }
 
 async function ownDirectory(): Promise<string> {

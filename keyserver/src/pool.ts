@@ -1,6 +1,5 @@
 import cluster, { type Worker } from 'node:cluster'
-import { createServer } from 'node:net'
-import { type Clock, isFault, systemClock } from '@holdfast/base'
+import { type Clock, freePort, isFault, systemClock } from '@holdfast/base'
 import type { Log } from '@holdfast/base/log'
 import type { Health } from './engine.ts'
 import type { Gauges } from './events.ts'
@@ -52,6 +51,7 @@ export async function startPool(
   cluster.schedulingPolicy = cluster.SCHED_NONE
   cluster.setupPrimary({ exec: program.program, args: [...program.args] })
   for (let attempt = 0; ; attempt += 1) {
+    // The workers must agree on one, also after all of them were replaced.
     const port = settings.port === 0 ? await freePort(settings.host) : settings.port
     const pool = new Pool(count, { ...settings, port }, deps)
     try {
@@ -63,18 +63,6 @@ export async function startPool(
       if (!taken || attempt === 5) throw error
     }
   }
-}
-
-/** A port that is free now; the workers must agree on one, also after all of them were replaced. */
-function freePort(host: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer()
-    probe.once('error', reject)
-    probe.listen({ host, port: 0 }, () => {
-      const address = probe.address()
-      probe.close(() => resolve(typeof address === 'object' && address ? address.port : 0))
-    })
-  })
 }
 
 class Pool implements Front {
