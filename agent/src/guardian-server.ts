@@ -68,7 +68,7 @@ export async function openGuardianServer(options: GuardianServerOptions): Promis
 }
 
 /** Connections before the end of their handshake; one takes milliseconds, over a slow line a second. */
-const unsecured = { most: 256, each: 128, within: 5_000 }
+const unsecured = { most: 512, each: 256, within: 5_000 }
 /** Connections of strangers, in all and from one source, at the same time. */
 const mostStrangers = 64
 const mostStrangersEach = 8

@@ -16,6 +16,8 @@ interface Paced extends AsyncDisposable {
   /** Sockets whose handshake has begun and those whose handshake is done. */
   begun: number
   secured: number
+  /** `begun` with the address, in this order. */
+  log: string[]
 }
 
 async function paced(options: PaceOptions): Promise<Paced> {
@@ -24,9 +26,10 @@ async function paced(options: PaceOptions): Promise<Paced> {
     serverTls({ key, certificate: await selfSigned(key, 'x', alwaysValid) }),
   )
   const sockets = new Set<Socket>()
-  const here = { begun: 0, secured: 0 }
+  const here = { begun: 0, secured: 0, log: [] as string[] }
   server.prependListener('connection', (socket: Socket) => {
     here.begun += 1
+    here.log.push(`begun ${socket.remoteAddress}`)
     sockets.add(socket)
   })
   server.on('secureConnection', () => {
@@ -48,9 +51,11 @@ async function paced(options: PaceOptions): Promise<Paced> {
 }
 
 /** True when the handshake was done, false when the server let the client go. */
-function shake(port: number): Promise<boolean> {
+function shake(port: number, localAddress = '127.0.0.1'): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket: TLSSocket = connect({ port, host: '127.0.0.1', rejectUnauthorized: false })
+    const plain = connectPlain({ port, host: '127.0.0.1', localAddress })
+    plain.once('error', () => resolve(false))
+    const socket: TLSSocket = connect({ socket: plain, rejectUnauthorized: false })
     socket.once('secureConnect', () => resolve(true))
     socket.on('error', () => resolve(false))
     socket.once('close', () => resolve(false))
@@ -108,6 +113,27 @@ test('more than may wait are closed at once', async () => {
   // Its place becomes free, and the three that were let in to wait are served.
   silent.socket.destroy()
   assert.equal((await Promise.all(clients)).filter((done) => done).length, 3)
+})
+
+test('one address that makes more connections than may wait keeps no other address out', async () => {
+  await using here = await paced({ atOnce: 2, share: 100, patience: 60_000, most: 20 })
+  const silent: Socket[] = []
+  for (let index = 0; index < 60; index += 1) silent.push(await mute(here.port))
+  const { log } = here
+  here.server.prependListener('connection', ({ remoteAddress }: Socket) => {
+    log.push(`came ${remoteAddress}`)
+  })
+  const [one, two] = await Promise.all([
+    shake(here.port, '127.0.0.2'),
+    shake(here.port, '127.0.0.3'),
+  ])
+  assert.deepEqual([one, two], [true, true])
+  for (const address of ['127.0.0.2', '127.0.0.3']) {
+    const waited = log.slice(log.indexOf(`came ${address}`), log.indexOf(`begun ${address}`))
+    const before = waited.filter((line) => line === 'begun 127.0.0.1').length
+    assert.ok(before <= 1, `${address} waited for ${before} of those who had come before it`)
+  }
+  for (const socket of silent) socket.destroy()
 })
 
 test('disposed, the server takes every connection as before', async () => {
