@@ -14,12 +14,14 @@ import {
   answerOne,
   claimed,
   depsOf,
+  manifestOf,
   person,
   place,
   running,
 } from './coordinator-fixture.ts'
 import { dismiss, openDismissal } from './dismissal.ts'
 import { finish } from './finish.ts'
+import { proposeManifest } from './manifests.ts'
 import { openRecovery } from './recovery.ts'
 import { resume } from './resume.ts'
 import { openRollback } from './rollback.ts'
@@ -82,6 +84,27 @@ test('the data key is rotated for all ways, but never to holders who have not pr
   await assert.rejects(rotateDataKey(sealed, depsOf(sealed), 'test'), {
     code: 'coordinator.way_unproven',
   })
+})
+
+test('a way that is removed while the holders change does not come back with their generation', async () => {
+  await using here = await place()
+  await using coordinator = await running(here.options, people, 2)
+  const deps = depsOf(coordinator)
+  const kept = await addWay(coordinator, 'host-key', {}, 'test')
+  const wanted = manifestOf([alice, bob], 2)
+  const { ceremony: approval } = await proposeManifest(coordinator, deps, wanted, 'test')
+  assert.ok(approval)
+  await answerAll(coordinator, approval, [alice, carol])
+  const [change] = await listCeremonies(deps, ['open'])
+  assert.ok(change)
+  await assert.rejects(addWay(coordinator, 'host-key', {}, 'test'), {
+    code: 'coordinator.not_in_this_state',
+  })
+  await dropWay(coordinator, kept.id, 'test')
+  await answerAll(coordinator, change, [alice, bob])
+  assert.equal(coordinator.header?.generation, change.generation)
+  const kinds = (await listWays(coordinator)).map(({ kind }) => kind)
+  assert.deepEqual(kinds.sort(), ['holders', 'host-key'], 'one of the two host keys was removed')
 })
 
 test('every reading of a secret is in the audit log, also one that fails while sealed', async () => {

@@ -3,13 +3,14 @@ import { isFault, messageOf } from '@holdfast/base'
 import { open, type Policy } from '@holdfast/seal'
 import type { Selectable } from 'kysely'
 import { record } from './audit.ts'
-import { type CeremonyDeps, listCeremonies } from './ceremonies.ts'
+import type { CeremonyDeps } from './ceremonies.ts'
 import { hostKeyFile } from './claim.ts'
 import type { Coordinator } from './coordinator.ts'
 import { coordinatorFault } from './faults.ts'
 import { ensureKeyFile } from './file-pin.ts'
 import { requireCurrent } from './generation.ts'
 import { holderMargin, holderStates } from './holders.ts'
+import type { Database, Work } from './store.ts'
 import type { WayTable } from './tables.ts'
 import { readKey, removeWay, type WayKind } from './ways.ts'
 
@@ -38,7 +39,7 @@ export async function listWays(coordinator: Coordinator): Promise<WayView[]> {
 /**
  * Adds an automatic way and proves it.
  * @param config of the seal part's pin; empty for host-key
- * @throws Fault coordinator.way_unproven, seal.* when it cannot be made
+ * @throws Fault coordinator.way_unproven, .not_in_this_state, seal.* when it cannot be made
  */
 export async function addWay(
   coordinator: Coordinator,
@@ -52,6 +53,8 @@ export async function addWay(
   )
   await coordinator.store.write(async (work) => {
     await requireCurrent(work, digest)
+    // The next generation is prepared already, and would come without it.
+    if (await isChangingHolders(work)) throw changingHolders()
     await work.insertInto('ways').values(row).execute()
     const data = { kind, label: row.label }
     await record(work, coordinator.clock, {
@@ -128,9 +131,23 @@ export async function dropWay(coordinator: Coordinator, id: string, actor: strin
   if (row.kind === 'holders') throw ofHolders()
   await store.write(async (work) => {
     await removeWay(work, id)
+    await removePrepared(work, row)
     const data = { kind: row.kind, label: row.label }
     await record(work, clock, { actor, action: 'way.remove', subject: id, outcome: 'done', data })
   })
+}
+
+/** The next generation may be prepared already: what is removed must not come back with it. */
+async function removePrepared(work: Work, { kind, label }: Selectable<WayTable>): Promise<void> {
+  const twin = await work
+    .selectFrom('ways')
+    .select('id')
+    .where('state', '=', 'prepared')
+    .where('kind', '=', kind)
+    .where('label', '=', label)
+    .limit(1)
+    .executeTakeFirst()
+  if (twin !== undefined) await work.deleteFrom('ways').where('id', '=', twin.id).execute()
 }
 
 /**
@@ -144,14 +161,7 @@ export async function rotateDataKey(
   actor: string,
 ): Promise<number> {
   const { header, store, clock } = coordinator
-  const open = await listCeremonies(deps, ['open', 'met'])
-  if (open.some(({ kind }) => kind === 'holders')) {
-    throw coordinatorFault(
-      'coordinator.not_in_this_state',
-      'the holders are being changed, which makes a new data key as well',
-      { hint: 'finish or cancel that ceremony first: holdfast coordinator status' },
-    )
-  }
+  if (await isChangingHolders(deps.store.read)) throw changingHolders()
   if (header?.holders !== undefined) {
     const { threshold } = header.holders
     const { alarm } = holderMargin(await holderStates(store, header), threshold, clock.now())
@@ -170,6 +180,25 @@ export async function rotateDataKey(
       data: { from: header?.generation },
     })
   })
+}
+
+async function isChangingHolders(database: Database | Work): Promise<boolean> {
+  const row = await database
+    .selectFrom('ceremonies')
+    .select('id')
+    .where('kind', '=', 'holders')
+    .where('state', 'in', ['open', 'met'])
+    .limit(1)
+    .executeTakeFirst()
+  return row !== undefined
+}
+
+function changingHolders(): Error {
+  return coordinatorFault(
+    'coordinator.not_in_this_state',
+    'the holders are being changed, which makes a new data key as well',
+    { hint: 'finish or cancel that ceremony first: holdfast coordinator status' },
+  )
 }
 
 async function wayRow({ store }: Coordinator, id: string): Promise<Selectable<WayTable>> {
