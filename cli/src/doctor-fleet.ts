@@ -1,6 +1,6 @@
 import { failed, type Judged, names, ok, type Rule, warning } from './doctor-findings.ts'
 import { lookInto, nodeRules } from './doctor-node.ts'
-import type { FleetHere } from './fleet-here.ts'
+import { type FleetHere, isOff } from './fleet-here.ts'
 import type { Node } from './node-place.ts'
 import { guardedOf } from './node-text.ts'
 
@@ -48,7 +48,8 @@ function judgeCount({ nodes }: FleetSeen): Judged {
 }
 
 function judgeSessions({ nodes, here }: FleetSeen): Judged {
-  const away = present(nodes).filter(({ connected }) => !connected)
+  // The fleet knows at once what a coordinator learns when a session has been silent for a while.
+  const away = present(nodes).filter(({ connected, name }) => !connected || isOff(here, name))
   if (away.length === 0) return ok('all have one')
   return failed(`none with ${names(away.map(({ name }) => name))}`, ...doctors(away, here))
 }

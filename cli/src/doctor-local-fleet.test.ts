@@ -57,6 +57,8 @@ test('a node without power gets it back, and a ward is sent to the guardians wit
   const whole = examine(fleetRules, all)
   assert.deepEqual(broken(whole)?.next, ['holdfast node start b2'])
   assert.match(whole.at(-1)?.text ?? '', /comes back by itself/)
+  const soon = examine(fleetRules, { ...all, nodes: [nodeOf('web'), ...peers([])] })
+  assert.deepEqual(broken(soon)?.next, ['holdfast node start b2'], 'before its session is missed')
   const dark = examine(fleetRules, { ...all, here: fleet(['server-1', 'server-2']) })
   assert.match(dark.at(-1)?.text ?? '', /no node comes back before more key servers run/)
   await requireCommands([...off, ...ward, ...whole, ...dark])
