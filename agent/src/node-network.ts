@@ -18,7 +18,7 @@ import type { Peer } from '@holdfast/protocol/documents'
 
 export interface NodeNetworkOptions {
   /** Undefined when this node is to have no tunnel. */
-  tunnel: Pick<TunnelOptions, 'name' | 'namespace' | 'kinds'> | undefined
+  tunnel: Pick<TunnelOptions, 'name' | 'namespace' | 'kinds' | 'askName'> | undefined
   /** X25519. */
   key: KeyObject
   /** UDP. */
@@ -47,6 +47,8 @@ export class NodeNetwork implements AsyncDisposable {
   #running: Promise<void> = Promise.resolve()
   #tunnel: Tunnel | undefined
   #reason = 'the tunnel is being made'
+  /** Why there is no way to some of the peers, although there is a tunnel. */
+  #left = ''
   #peers: readonly Peer[] = []
   #applying: Promise<void> = Promise.resolve()
 
@@ -98,8 +100,10 @@ export class NodeNetwork implements AsyncDisposable {
     const answering = (await this.#status()).some(
       ({ handshakeAt }) => handshakeAt !== undefined && now - handshakeAt < fresh,
     )
-    if (answering) return { network: tunnel.kind }
-    return because(`${tunnel.kind} runs, and nobody answers through it`)
+    const left = this.#left
+    if (answering) return { network: tunnel.kind, ...(left === '' ? {} : { networkReason: left }) }
+    const lone = `${tunnel.kind} runs, and nobody answers through it`
+    return because(left === '' ? lone : `${lone}; none ${left}`)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -134,18 +138,25 @@ export class NodeNetwork implements AsyncDisposable {
   async #serve(tunnel: Tunnel): Promise<void> {
     await using _ = tunnel
     this.#tunnel = tunnel
-    const stopped = Promise.withResolvers<undefined>()
-    const stop = () => stopped.resolve(undefined)
-    this.#signal.addEventListener('abort', stop, { once: true })
-    if (this.#signal.aborted) stop()
+    const over = new AbortController()
+    const ended = AbortSignal.any([this.#signal, over.signal])
     try {
       await this.use(this.#peers)
-      const lost = await Promise.race([tunnel.lost, stopped.promise])
+      const lost = await Promise.race([tunnel.lost, this.#repair(ended)])
       if (lost !== undefined) this.#say(lost)
     } finally {
-      this.#signal.removeEventListener('abort', stop)
+      over.abort()
       this.#tunnel = undefined
     }
+  }
+
+  /** Tries again what could not be applied, such as a name that nobody knew. Until the signal. */
+  async #repair(ended: AbortSignal): Promise<undefined> {
+    while (!ended.aborted) {
+      await this.#options.clock.sleep(longestWait, ended).catch(() => undefined) // it has ended
+      if (!ended.aborted && (this.#left !== '' || this.#reason !== '')) await this.use(this.#peers)
+    }
+    return undefined
   }
 
   async #apply(): Promise<void> {
@@ -153,16 +164,17 @@ export class NodeNetwork implements AsyncDisposable {
     const tunnel = this.#tunnel
     if (tunnel === undefined) return
     try {
-      await tunnel.apply({ key, port, peers: peersOf(this.#peers) })
-      this.#say('')
+      const left = await tunnel.apply({ key, port, peers: peersOf(this.#peers) })
+      this.#say('', left.join('; ').slice(0, 500))
     } catch (error) {
       this.#say(messageOf(error))
     }
   }
 
-  #say(reason: string): void {
-    if (this.#reason === reason) return
+  #say(reason: string, left = ''): void {
+    if (this.#reason === reason && this.#left === left) return
     this.#reason = reason
+    this.#left = left
     this.#options.onChange()
   }
 }

@@ -149,6 +149,29 @@ test('machines reach their peers through real tunnels, and nobody else does', as
   }
 })
 
+test("one peer's useless address takes nobody else's tunnel", async () => {
+  await using here = await network(2)
+  const [guardian, ward] = here.machines
+  assert.ok(guardian && ward)
+  // A label of more than 63 letters: no resolver has to be asked to know that there is none.
+  const [underscore, unknown] = ['node_1.example:51820', `${'x'.repeat(64)}.example:51820`]
+  const junk = [underscore, unknown].map((endpoint, index) => ({
+    publicKey: tunnelPublicKey(makeTunnelKey()),
+    allowed: [`10.88.99.${index}/32`],
+    endpoint,
+  }))
+  const peers = [...junk, asPeer(guardian)]
+  const left = await ward.tunnel.apply({ key: ward.key, port: 51_820, peers })
+  assert.deepEqual(
+    left.map((text) => text.split(': ')[0]),
+    [`to ${underscore}`, `to ${unknown}`],
+  )
+  await peerWith(guardian, [ward])
+  await using _server = await echo(guardian)
+  assert.equal(await reaches(ward, guardian, 10), true)
+  assert.equal((await ward.tunnel.status()).length, 3, 'who speaks first is heard all the same')
+})
+
 test('a tunnel that a killed process left behind is replaced, and a dead one says so', async () => {
   await using here = await network(1)
   const [machine] = here.machines

@@ -1,6 +1,7 @@
 import type { RunningProgram } from '@holdfast/base'
 import { type Argument, Fault, messageOf, type RunResult, run, startProgram } from '@holdfast/base'
 import { linkFault } from './faults.ts'
+import { type AskName, EndpointNames } from './tunnel-endpoints.ts'
 import { renderTunnel, type TunnelConfig } from './wireguard.ts'
 
 // Tunnels on this machine. The kernel's WireGuard is used where it is; else `wireguard-go`, which is
@@ -19,6 +20,8 @@ export interface TunnelOptions {
   namespace?: string
   /** Try only these, in this order. Default: the kernel, then wireguard-go. */
   kinds?: readonly Exclude<NetworkKind, 'mutual-tls'>[]
+  /** Who knows the addresses of peers that have names. Default: this machine's resolver. */
+  askName?: AskName
 }
 
 export interface TunnelPeerStatus {
@@ -35,8 +38,11 @@ export interface Tunnel extends AsyncDisposable {
   readonly kind: Exclude<NetworkKind, 'mutual-tls'>
   /** Resolves with a reason when the tunnel has gone by itself; start a new one then. */
   readonly lost: Promise<string>
-  /** Makes key, port and peers exactly these; running sessions of unchanged peers continue. */
-  apply(config: TunnelConfig): Promise<void>
+  /**
+   * Makes key, port and peers exactly these; running sessions of unchanged peers continue.
+   * @returns which peers' endpoints cannot be used, and why: those must speak first until they can
+   */
+  apply(config: TunnelConfig): Promise<readonly string[]>
   status(): Promise<TunnelPeerStatus[]>
 }
 
@@ -82,16 +88,19 @@ async function raise(
     await remove()
     throw failed(name, cause)
   }
+  const names = new EndpointNames(options.askName)
   return {
     kind,
     lost:
       process?.ended.then((code) => `wireguard-go ended with code ${code}`) ??
       new Promise(() => undefined),
     apply: async (config) => {
-      using text = renderTunnel(config)
+      const { peers, left } = await names.resolve(config.peers)
+      using text = renderTunnel({ ...config, peers })
       await inside(options, 'wg', ['syncconf', name, text]).catch((cause: unknown) => {
         throw failed(name, cause)
       })
+      return left
     },
     status: async () =>
       parseStatus(await shown(options, 'latest-handshakes', 'transfer', 'endpoints')),

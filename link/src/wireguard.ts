@@ -44,7 +44,7 @@ export interface TunnelPeer {
   publicKey: string
   /** The only addresses this peer may have in the tunnel, with prefix lengths. */
   allowed: readonly string[]
-  /** `host:port`; without it the peer must speak first. */
+  /** `host:port`; without it, or while it cannot be used, the peer must speak first. */
   endpoint?: string
   /** Seconds between packets that keep a way through address translation open. */
   keepalive?: number

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { test } from 'node:test'
+import { run, systemClock } from '@holdfast/base'
+import { makeTunnelKey, tunnelPublicKey } from '@holdfast/link'
+import type { Peer } from '@holdfast/protocol/documents'
+import { NodeNetwork } from './node-network.ts'
+
+test('a name that nobody knows is in the status, and is asked for again', async () => {
+  const tag = randomBytes(2).toString('hex')
+  const [namespace, name] = [`hfq${tag}`, `hfq${tag}`]
+  await run('ip', ['netns', 'add', namespace])
+  const stop = new AbortController()
+  const waits = Promise.withResolvers<void>()
+  let known = false
+  const network = NodeNetwork.start({
+    tunnel: {
+      ...{ name, namespace, kinds: ['wireguard-go'] },
+      askName: async () => (known ? '192.0.2.7' : Promise.reject(new Error('nobody has it'))),
+    },
+    key: makeTunnelKey(),
+    port: 51_820,
+    address: '10.88.0.1/16',
+    onChange: () => undefined,
+    clock: {
+      ...systemClock,
+      sleep: (time, signal) => (known ? systemClock.sleep(time, signal) : waits.promise),
+    },
+    signal: stop.signal,
+  })
+  try {
+    const peer = (host: number, endpoint: string): Peer => ({
+      ...{ node: 'n'.repeat(43), name: 'n', relation: 'ward', identity: '', urls: [] },
+      ...{ wireguard: tunnelPublicKey(makeTunnelKey()), address: `10.88.0.${host}`, endpoint },
+    })
+    await network.use([peer(2, 'moved.example:51820'), peer(3, '192.0.2.8:51820')])
+    const applied = async () => {
+      const args = ['netns', 'exec', namespace, 'wg', 'show', name, 'endpoints']
+      const { stdout } = await run('ip', args, { accept: [0, 1] })
+      const found: string[] = stdout.toString().match(/192\.0\.2\.\d:51820|\(none\)/g) ?? []
+      return found
+    }
+    await until('the other peer', async () => ((await applied()).length === 2 ? true : undefined))
+    assert.deepEqual((await applied()).sort(), ['(none)', '192.0.2.8:51820'])
+    const status = await until('the reason', async () => {
+      const now = await network.status()
+      return now.networkReason?.includes('moved') ? now : undefined
+    })
+    assert.match(status.networkReason ?? '', /none to moved\.example:51820: nobody has it$/)
+
+    known = true
+    waits.resolve()
+    await until('the name', async () => (await applied()).includes('192.0.2.7:51820') || undefined)
+    assert.doesNotMatch((await network.status()).networkReason ?? '', /moved/)
+  } finally {
+    stop.abort()
+    await network[Symbol.asyncDispose]()
+    await run('ip', ['netns', 'delete', namespace])
+  }
+})
+
+async function until<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
+  for (let tried = 0; tried < 500; tried += 1) {
+    const found = await look()
+    if (found !== undefined) return found
+    await systemClock.sleep(20)
+  }
+  throw new Error(`${what} did not come in time`)
+}
