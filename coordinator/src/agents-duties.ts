@@ -1,7 +1,7 @@
 import { type Clock, isFault } from '@holdfast/base'
 import type { Agents } from './agents.ts'
 import { pruneCeremonies } from './ceremony-end.ts'
-import { expireCommands, pruneCommands } from './commands.ts'
+import { expireCommands, pruneCommands } from './commands-end.ts'
 import { expireEnrolments, pruneEnrolments } from './enrolments.ts'
 import { pruneReshares } from './reshare-moves.ts'
 import { Reshares } from './reshares.ts'

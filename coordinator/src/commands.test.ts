@@ -6,7 +6,6 @@ import {
   approveCommand,
   type CommandOrder,
   commandRow,
-  expireCommands,
   getCommand,
   markDelivered,
   noteProgress,
@@ -14,6 +13,7 @@ import {
   openCommands,
   orderCommand,
 } from './commands.ts'
+import { expireCommands } from './commands-end.ts'
 import { openStore } from './store.ts'
 
 const node = 'n'.repeat(43)
@@ -176,6 +176,17 @@ test('what nobody answered in time is given up, and a late result is still the t
   here.advance(24 * 60 * 60_000)
   assert.equal(await expireCommands(here.store, here.clock), 1)
   assert.equal(await here.state(second.id), 'expired')
+  assert.equal(await expireCommands(here.store, here.clock), 0)
+  const told = await here.store.read
+    .selectFrom('audit')
+    .select('data')
+    .where('action', '=', 'command.expire')
+    .orderBy('sequence')
+    .execute()
+  assert.deepEqual(
+    told.map(({ data }) => JSON.parse(data).id),
+    [first.id, second.id],
+  )
   const approve = here.store.write((work) =>
     approveCommand(work, here.clock, second.id, {}, 'user:bob'),
   )

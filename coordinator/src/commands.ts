@@ -11,7 +11,7 @@ import { namesOf, recordStranded } from './departures.ts'
 import { nodeRow } from './nodes.ts'
 import { nodeFault } from './nodes-faults.ts'
 import type { Stranded } from './placement.ts'
-import type { Database, Store, Work } from './store.ts'
+import type { Database, Work } from './store.ts'
 import type { CommandTable } from './tables.ts'
 import { newId } from './ways.ts'
 
@@ -314,33 +314,6 @@ export async function noteResult(
     data: { id: row.id, by: row.by, ...(result.code === undefined ? {} : { code: result.code }) },
   })
   return row
-}
-
-/** Gives up what got no result in time. Returns how many. */
-export async function expireCommands(store: Store, clock: Clock): Promise<number> {
-  const now = clock.now()
-  const due = await store.read
-    .selectFrom('commands')
-    .select('id')
-    .where('state', 'in', ['confirm', 'preparing', ...openStates])
-    .where('expires', '<=', now)
-    .limit(1)
-    .execute()
-  if (due.length === 0) return 0
-  return await store.write(async (work) => {
-    const { numUpdatedRows } = await work
-      .updateTable('commands')
-      .set({ state: 'expired', finished: now })
-      .where('state', 'in', ['confirm', 'preparing', ...openStates])
-      .where('expires', '<=', now)
-      .executeTakeFirst()
-    return Number(numUpdatedRows)
-  })
-}
-
-/** Forgets finished commands of long ago; the audit log keeps that they were. */
-export async function pruneCommands(work: Work, before: number): Promise<void> {
-  await work.deleteFrom('commands').where('finished', '<', before).execute()
 }
 
 /** @throws Fault command.unknown */
