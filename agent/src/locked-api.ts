@@ -1,5 +1,5 @@
 import { messageOf } from '@holdfast/base'
-import type { NetworkKind } from '@holdfast/link'
+import { type NetworkKind, sourceOf } from '@holdfast/link'
 import {
   type LockedState,
   type UnlockAnswer,
@@ -125,7 +125,8 @@ class RateLimit {
     this.#monotonic = monotonic
   }
 
-  take(source: string): void {
+  take(address: string): void {
+    const source = sourceOf(address)
     const now = this.#monotonic()
     this.#recent = this.#recent.filter(({ at }) => now - at < 60_000)
     const own = this.#recent.filter((each) => each.source === source)

@@ -17,13 +17,13 @@ import {
   SealedChannel,
 } from './sealed-channel.ts'
 import { signBody } from './signing.ts'
+import { WrongOffers } from './wrong-offers.ts'
 
 // The node's enrolment port. Plain HTTP, because neither end has a certificate that the other knows;
 // everything that matters is inside the sealed channel.
 //   GET  /?key=C  →  { protocol: 1, key: N, card: JWE }      anybody may ask
 //   POST / { key: C, offer: JWE }  →  { receipt: JWE }       five wrong ones replace the code
-// Whoever has made it be replaced three times is not listened to any more, so that one stranger cannot
-// take every code away before somebody has typed it.
+// Whoever has made it be replaced three times is not listened to for an hour: wrong-offers.ts.
 // The same offer may come again when a reply was lost; it gets the same receipt.
 
 /** Where a node listens while it waits to be enrolled. */
@@ -32,10 +32,8 @@ export const enrolmentPort = 9999
 const keySchema = z.string().regex(/^[A-Za-z0-9_-]{43}$/)
 const offerSchema = z.strictObject({ key: keySchema, offer: z.string().max(262_144) })
 const bodyLimit = 300_000
-/** Wrong offers from one address after which it is not heard: as many as replace the code three times. */
+/** Wrong offers from one source after which it is not heard: as many as replace the code three times. */
 const mostWrong = 3 * mostAttempts
-/** Addresses that are remembered for it. */
-const mostAddresses = 1_000
 
 export interface EnrolmentPortOptions {
   /** Default: all interfaces. */
@@ -115,8 +113,7 @@ class EnrolmentDesk {
   /** One key for as long as the code: nothing to remember per exchange, so nothing to crowd out. */
   #pair: ExchangePair = makePair()
   #attempts: Attempts = { wrong: 0 }
-  /** Wrong offers by address. */
-  readonly #wrong = new Map<string, number>()
+  readonly #wrong = new WrongOffers({ most: mostWrong, monotonic: () => performance.now() })
   /** What was accepted, as its digest, and the work of accepting it. */
   #accepted: { digest: string; done: Promise<void> } | undefined
 
@@ -139,7 +136,7 @@ class EnrolmentDesk {
 
   async take(body: unknown, remote: string): Promise<{ receipt: string }> {
     const { key, offer } = offerSchema.parse(body)
-    if ((this.#wrong.get(remote) ?? 0) >= mostWrong)
+    if (this.#wrong.isRefused(remote))
       throw linkFault('link.enrolment_refused', `${mostWrong} wrong offers came from this address`)
     const channel = this.#channel(key)
     const given = this.#open(channel, offer, remote)
@@ -160,7 +157,7 @@ class EnrolmentDesk {
     try {
       document = channel.open('offer', offer)
     } catch (error) {
-      this.#count(remote)
+      this.#wrong.count(remote)
       const { attempts, rotate } = countWrong(this.#attempts)
       this.#attempts = attempts
       if (rotate) this.#replaceCode()
@@ -182,12 +179,6 @@ class EnrolmentDesk {
         ? error
         : linkFault('link.enrolment_refused', 'the node could not write the enrolment down')
     }
-  }
-
-  #count(remote: string): void {
-    this.#wrong.set(remote, (this.#wrong.get(remote) ?? 0) + 1)
-    const [oldest] = this.#wrong.size > mostAddresses ? this.#wrong.keys() : []
-    if (oldest !== undefined) this.#wrong.delete(oldest)
   }
 
   #replaceCode(): void {
