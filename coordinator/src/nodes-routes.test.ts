@@ -323,3 +323,24 @@ test('who moves to other guardians, and who has too few, is shown', async () => 
     [a],
   )
 })
+
+test('a freeze that no guardian would be told of is refused', async () => {
+  await using here = await world()
+  const { store } = here.coordinator
+  const node = 'n'.repeat(43)
+  const row = { node, name: 'web', address: '192.0.2.1', identity: '', exchange: '', wireguard: '' }
+  const state = { certificate: '', phase: 'open', epoch: 0, threshold: 0, guardians: '[]' }
+  const rest = { frozen: 0, ports: '{}', witnessed: 0 }
+  await store.write((work) =>
+    work
+      .insertInto('nodes')
+      .values({ ...row, ...state, ...rest })
+      .execute(),
+  )
+  const asked = here.ada('POST', `/v1/nodes/${node}/freezes`, { reason: 'stolen' })
+  here.coordinator.seal() // the request has been let in by now
+  const { status, body } = await asked
+  assert.deepEqual([status, body.error?.code], [503, 'coordinator.data_key_sealed'])
+  const { frozen } = await store.read.selectFrom('nodes').select('frozen').executeTakeFirstOrThrow()
+  assert.equal(frozen, 0)
+})

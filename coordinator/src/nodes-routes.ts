@@ -157,15 +157,23 @@ function ruleOf({ agents, clock }: NodeRoutesDeps, manifest: Manifest): CommandR
   }
 }
 
-/** Changes who is frozen and publishes the list in the same transaction. */
+/**
+ * Changes who is frozen and publishes the list in the same transaction.
+ * @throws Fault coordinator.data_key_sealed
+ */
 async function withFreezeList(
   { agents, coordinator, clock }: NodeRoutesDeps,
   change: (work: Work) => Promise<void>,
 ): Promise<void> {
   const signer = await agents().signer()
+  // Sealed since the request was let in: frozen in the records alone, every guardian would go on.
+  if (signer === undefined)
+    throw coordinatorFault('coordinator.data_key_sealed', 'the coordinator is sealed', {
+      hint: 'holdfast coordinator status',
+    })
   await coordinator.store.write(async (work) => {
     await change(work)
-    if (signer !== undefined) await publishFreeze(work, { ...signer, now: clock.now() })
+    await publishFreeze(work, { ...signer, now: clock.now() })
   })
   await agents().look()
 }
