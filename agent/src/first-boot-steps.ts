@@ -37,6 +37,12 @@ export class NodeFirstBoot {
     return Object.fromEntries(services.map((name) => [name, this.#tokens.path(vault, name)]))
   }
 
+  /** Services that have no token in the mounted vault, or one of another signing key. */
+  async lacking(vault: string, services: readonly string[]): Promise<readonly string[]> {
+    const key = await this.#signing.read()
+    return key === undefined ? services : await this.#tokens.lacking(vault, services, key)
+  }
+
   /** All steps, for the mounted vault if there is one. */
   steps(vault: string | undefined, services: readonly string[]): BootStep[] {
     return [

@@ -91,8 +91,13 @@ export class ServiceTokens {
   async stand(vault: string, services: readonly string[], key: KeyObject): Promise<boolean> {
     const present = await listDirectory(folder(vault))
     if (present.join('\n') !== [...services].sort().join('\n')) return false
-    const good = services.map((service) => this.#isGood(vault, service, key))
-    return (await Promise.all(good)).every(Boolean)
+    return (await this.lacking(vault, services, key)).length === 0
+  }
+
+  /** Which of these services have no token that the key has signed. */
+  async lacking(vault: string, services: readonly string[], key: KeyObject): Promise<string[]> {
+    const good = await Promise.all(services.map((service) => this.#isGood(vault, service, key)))
+    return services.filter((_, index) => good[index] !== true)
   }
 
   /** Makes those that are missing and destroys those of services that are no more. */
@@ -118,7 +123,8 @@ export class ServiceTokens {
   }
 
   async #isGood(vault: string, service: string, key: KeyObject): Promise<boolean> {
-    const bytes = await readIfPresent(this.path(vault, service), 8192)
+    // What cannot be read nobody can be given: making it anew says why.
+    const bytes = await readIfPresent(this.path(vault, service), 8192).catch(() => undefined)
     if (bytes === undefined) return false
     using token = Secret.take(bytes)
     return isTokenOf(token.reveal().toString('utf8'), this.#node, service, key)

@@ -16,7 +16,7 @@ import { journal, type LogSource, OwnLog } from './logs.ts'
 import type { VaultUsers } from './node-vault.ts'
 import { rebootCommand, rebootHandler } from './reboot.ts'
 import { statePath, unitName } from './service-unit.ts'
-import { Services } from './services.ts'
+import { Services, type ServicesMount } from './services.ts'
 import type { Systemd } from './systemd.ts'
 import { VaultMount } from './vault-mount.ts'
 
@@ -39,6 +39,8 @@ export interface WorksDeps {
   keeping: KeySeal
   runtimeDirectory: string
   systemd: Systemd | undefined
+  /** How the vault is mounted. Default: with mount(8), at the options' path. */
+  mount?: ServicesMount
   state: () => LifeState
   policy: () => PolicyDocument | undefined
   closeVault: () => Promise<void>
@@ -69,13 +71,15 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
     this.#deps = deps
     this.#ownLog = new OwnLog(() => clock.now())
     const mountPath = options.mountPath ?? '/var/lib/holdfast-vault'
+    const mount = deps.mount ?? new VaultMount({ directory, path: mountPath, services: statePath })
     this.services = new Services({
       systemd,
-      mount: new VaultMount({ directory, path: mountPath, services: statePath }),
+      mount,
       why: () => whyNotMapped(deps.state()),
       definitions: () => deps.policy()?.services ?? {},
-      hidden: [directory, runtimeDirectory, mountPath],
-      credentials: () => this.#firstBoot.credentials(mountPath, this.#serviceNames()),
+      hidden: [directory, runtimeDirectory, mount.path],
+      credentials: () => this.#firstBoot.credentials(mount.path, this.#serviceNames()),
+      lacking: () => this.#firstBoot.lacking(mount.path, this.#serviceNames()),
       onChange: (services) => this.#servicesChanged(services),
       onLook: (vault) => this.#look(vault),
       onFailure: (text) => this.#failed('services.failed', text),
@@ -148,9 +152,11 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
       services: servicesHandler(this.services),
       restart: restartHandler(this.services),
       'first-boot': firstBootHandler((order) =>
-        this.services.exclusively((vault) =>
-          firstBoot(directory, this.#firstBoot.steps(vault, this.#serviceNames()), order),
-        ),
+        this.services.exclusively((vault) => {
+          // One that stops half-way is finished at the next look.
+          this.#settled = ''
+          return firstBoot(directory, this.#firstBoot.steps(vault, this.#serviceNames()), order)
+        }),
       ),
       logs: logsHandler(this.#logSource()),
       reboot: rebootHandler({
@@ -177,7 +183,11 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
   async #look(vault: string | undefined): Promise<void> {
     const { state, directory } = this.#deps
     const { phase, task } = state()
-    if (phase !== 'open' || task !== undefined) return
+    if (phase !== 'open' || task !== undefined) {
+      // What is in the vault after this may be another's, or nothing.
+      this.#settled = ''
+      return
+    }
     await this.#firstBoot.canaries.look(vault)
     const services = this.#serviceNames()
     const settled = [vault ?? '', ...services].join('\n')
@@ -186,7 +196,7 @@ export class NodeWorks implements VaultUsers, AsyncDisposable {
       await firstBoot(directory, this.#firstBoot.steps(vault, services), { renew: [] })
       this.#settled = settled
     } catch (error) {
-      // Tried again at the next look; services run meanwhile, as far as they can without a token.
+      // Tried again at the next look; services that have their tokens run meanwhile.
       this.#failed('first_boot.failed', messageOf(error))
     }
   }

@@ -12,17 +12,22 @@ import type { VaultMount } from './vault-mount.ts'
 // between. A service is never started on anything but the mounted vault: its unit does not exist
 // before, requires the mount, and asserts it.
 
+/** Where the vault is mounted, and how. */
+export type ServicesMount = Pick<VaultMount, 'path' | 'mount' | 'unmount' | 'isMounted'>
+
 export interface ServicesDeps {
   /** Undefined where systemd does not run. */
   systemd: Systemd | undefined
-  mount: VaultMount
+  mount: ServicesMount
   /** Why there is no mapped vault, in words for people. */
   why: () => string
   /** The manifest's services as they came. */
   definitions: () => Readonly<Record<string, unknown>>
   hidden: readonly string[]
   /** Paths of the services' tokens. */
-  credentials?: () => Readonly<Record<string, string>>
+  credentials: () => Readonly<Record<string, string>>
+  /** Services without a good token; asked in the mounted vault, and only before something starts. */
+  lacking: () => Promise<readonly string[]>
   /** A state has changed. */
   onChange: (services: readonly ServiceStatus[]) => void
   onFailure: (text: string) => void
@@ -40,6 +45,8 @@ export class Services {
   #device: string | undefined
   #last: readonly ServiceStatus[] = []
   #shown = ''
+  /** Services that would have been started if they had a token. */
+  #waiting: ReadonlySet<string> = new Set()
 
   constructor(deps: ServicesDeps) {
     this.#deps = deps
@@ -84,6 +91,7 @@ export class Services {
   async beforeClose(): Promise<void> {
     this.#device = undefined
     await this.#alone(async () => {
+      this.#waiting = new Set()
       await this.#stopAll()
       await this.#deps.mount.unmount()
       await this.#look()
@@ -113,7 +121,9 @@ export class Services {
       const detail = problem ?? refusal
       if (detail !== undefined) return { name, state: 'refused', detail }
       const unit = unitName(name)
-      return { name, unit, ...stateOf(shown.get(unit) ?? {}) }
+      const stands = stateOf(shown.get(unit) ?? {})
+      const waits = stands.state === 'stopped' && this.#waiting.has(name)
+      return { name, unit, ...stands, ...(waits ? { detail: noToken } : {}) }
     })
   }
 
@@ -129,13 +139,16 @@ export class Services {
     if (service.state === 'refused' || systemd === undefined)
       throw agentFault('agent.service_refused', `${name} is not run: ${service.detail ?? ''}`)
     await this.#alone(async () => {
-      await this.#apply()
+      await this.#apply(name)
+      if (this.#waiting.has(name))
+        throw agentFault('agent.service_refused', `${name} is not run: ${noToken}`)
       await systemd.restart(unitName(name))
     })
     return (await this.status()).find((each) => each.name === name) ?? service
   }
 
-  async #apply(): Promise<void> {
+  /** `restarted`: a service that is about to be started in any case. */
+  async #apply(restarted?: string): Promise<void> {
     const { systemd, mount, onLook } = this.#deps
     if (this.#device !== undefined && !(await mount.isMounted())) await mount.mount(this.#device)
     await onLook?.(this.#device === undefined ? undefined : mount.path)
@@ -144,7 +157,16 @@ export class Services {
     for (const { name, service } of this.#parsed()) {
       if (service !== undefined) wanted.set(unitName(name), this.#text(name, service))
     }
-    for (const step of planServices(await systemd.present(), wanted)) await perform(systemd, step)
+    const present = await systemd.present()
+    const plan = planServices(present, wanted)
+    const starts = restarted !== undefined || plan.some(({ kind }) => kind === 'start')
+    this.#waiting = new Set(starts ? await this.#deps.lacking() : [])
+    // systemd fails a unit whose credential is not there, and a token of a former key is worth
+    // nothing: what lacks one stays as it is, started or not.
+    const held = new Set([...this.#waiting].map(unitName))
+    const steps =
+      held.size === 0 ? plan : planServices(without(present, held), without(wanted, held))
+    for (const step of steps) await perform(systemd, step)
   }
 
   async #stopAll(): Promise<void> {
@@ -193,6 +215,12 @@ export class Services {
     this.#turn = turn
     await turn
   }
+}
+
+const noToken = 'it has no token yet, which the first boot makes once the node is enrolled'
+
+function without<T>(units: ReadonlyMap<string, T>, held: ReadonlySet<string>): Map<string, T> {
+  return new Map([...units].filter(([unit]) => !held.has(unit)))
 }
 
 async function perform(
