@@ -150,9 +150,10 @@ test('guesses that come together are counted one by one, and a name nobody has l
   }
   const counted = await coordinator.store.read.selectFrom('attempts').selectAll().execute()
   assert.deepEqual(counted.map(({ name }) => name).sort(), [
+    'at 127.0.0.1 nobody',
+    'at 127.0.0.1 root',
+    'known 127.0.0.1 root',
     'source 127.0.0.1',
-    'user nobody',
-    'user root',
   ])
   assert.equal(lockAfter(5), 30_000)
   assert.equal(lockAfter(50), 3_600_000)

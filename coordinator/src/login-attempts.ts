@@ -6,15 +6,33 @@ import { userFault } from './user-faults.ts'
 
 // Guesses of passwords, counted in the store: a restart, or another instance, gives nobody fresh
 // attempts. A name that does not exist locks like one that does, so that locking tells nothing.
+//
+// A stranger must not be able to lock those out who are needed. So there are as many locks of a name as
+// there are known sources, from which any user has signed in of late, and one for all other sources
+// together. It is any user and not the one who signs in now: else a lock that holds here and not there
+// would tell strangers behind the same address whose it is. Rows of the table, by name:
+//   source SOURCE       attempts of the current minute
+//   known SOURCE NAME   when NAME last signed in from there
+//   at SOURCE NAME      wrong passwords of NAME from a known source
+//   user NAME           those from all other sources
 
 const minute = 60_000
 const day = 24 * 60 * minute
 const attemptsBeforeLock = 5
 const firstLock = 30_000
 const longestLock = 60 * minute
+const knownFor = 90 * day
+/** Each known source may guess apart from the others, so one user can make only so many. */
+const mostKnownEach = 16
 
-const ofUser = (name: string): string => `user ${name}`
+/** Who tries to sign in, and from which address. */
+export interface Attempt {
+  name: string
+  address: string
+}
+
 const ofSource = (address: string): string => `source ${sourceOf(address)}`
+const knownFrom = (address: string): string => `known ${sourceOf(address)} `
 
 /** Milliseconds a name is locked for after so many failures: none, then doubling. */
 export function lockAfter(failures: number): number {
@@ -29,12 +47,9 @@ export function lockAfter(failures: number): number {
 export async function admitAttempt(
   work: Work,
   now: number,
-  attempt: { name: string; address: string; perMinute: number },
+  attempt: Attempt & { perMinute: number },
 ): Promise<Error | undefined> {
-  await work
-    .deleteFrom('attempts')
-    .where(({ eb, or }) => or([eb('since', '<', now - day), eb('since', '>', now + day)]))
-    .execute()
+  await forgetOld(work, now)
   const source = ofSource(attempt.address)
   const before = await read(work, source)
   // Also when the clock was set back; instances' clocks differ by less than a minute.
@@ -43,26 +58,83 @@ export async function admitAttempt(
   const count = fresh ? 1 : before.count + 1
   await put(work, { name: source, count, since, until: since + minute })
   if (count > attempt.perMinute) return tooMany(Math.ceil((since + minute - now) / 1000))
-  const locked = await read(work, ofUser(attempt.name))
+  const locked = await read(work, await lockOf(work, attempt))
   return locked !== undefined && isLocked(locked, now) ? lockedFor(locked.until - now) : undefined
 }
 
-/** Counts a wrong password; enough of them lock the name. */
-export async function countFailure(work: Work, now: number, name: string): Promise<void> {
-  const count = ((await read(work, ofUser(name)))?.count ?? 0) + 1
-  await put(work, { name: ofUser(name), count, since: now, until: now + lockAfter(count) })
+/** Counts a wrong password; enough of them lock the name for this source, or for all that are not known. */
+export async function countFailure(work: Work, now: number, attempt: Attempt): Promise<void> {
+  const name = await lockOf(work, attempt)
+  const count = ((await read(work, name))?.count ?? 0) + 1
+  await put(work, { name, count, since: now, until: now + lockAfter(count) })
 }
 
-/** A right password, or a new one: the name is locked no more. */
+/**
+ * A right password: what this source was wrong about is forgotten, and it is known from now on. The lock
+ * for strangers stays if it was not this one's, so that who guesses gets no fresh attempts by it.
+ */
+export async function countSuccess(work: Work, now: number, attempt: Attempt): Promise<void> {
+  await remove(work, [await lockOf(work, attempt)])
+  const name = `${knownFrom(attempt.address)}${attempt.name}`
+  await put(work, { name, count: 0, since: now, until: now })
+  const own = (await all(work, 'known')).filter((row) => nameIn(row) === attempt.name)
+  const newest = own.toSorted((one, other) => other.since - one.since)
+  await remove(
+    work,
+    newest.slice(mostKnownEach).map((row) => row.name),
+  )
+}
+
+/** A new password: the name is locked no more, anywhere. */
 export async function forgetFailures(work: Work, name: string): Promise<void> {
-  await work.deleteFrom('attempts').where('name', '=', ofUser(name)).execute()
+  const here = (await all(work, 'at')).filter((row) => nameIn(row) === name)
+  await remove(work, [`user ${name}`, ...here.map((row) => row.name)])
 }
 
-/** Until when each of the locked names is. */
+/** Until when each of the locked names is, wherever that is longest. */
 export async function lockedNames(work: Pick<Work, 'selectFrom'>, now: number) {
-  const rows = await work.selectFrom('attempts').selectAll().where('until', '>', now).execute()
-  const locked = rows.filter((row) => row.name.startsWith('user ') && isLocked(row, now))
-  return new Map(locked.map(({ name, until }) => [name.replace(/^user /, ''), until]))
+  const rows = [...(await all(work, 'user')), ...(await all(work, 'at'))]
+  const names = new Map<string, number>()
+  for (const row of rows)
+    if (isLocked(row, now)) names.set(nameIn(row), Math.max(row.until, names.get(nameIn(row)) ?? 0))
+  return names
+}
+
+/** The row that counts these failures. Whether the name exists makes no difference. */
+async function lockOf(work: Work, { name, address }: Attempt): Promise<string> {
+  const known = await work
+    .selectFrom('attempts')
+    .select('name')
+    .where('name', 'like', `${knownFrom(address)}%`) // a source has none of LIKE's own letters
+    .limit(1)
+    .executeTakeFirst()
+  return known === undefined ? `user ${name}` : `at ${sourceOf(address)} ${name}`
+}
+
+async function forgetOld(work: Work, now: number): Promise<void> {
+  await work
+    .deleteFrom('attempts')
+    .where(({ eb, or, and }) =>
+      or([
+        eb('since', '>', now + day),
+        eb('since', '<', now - knownFor),
+        and([eb('since', '<', now - day), eb('name', 'not like', 'known %')]),
+      ]),
+    )
+    .execute()
+}
+
+async function all(work: Pick<Work, 'selectFrom'>, kind: 'known' | 'at' | 'user') {
+  return await work.selectFrom('attempts').selectAll().where('name', 'like', `${kind} %`).execute()
+}
+
+/** The user's name in a row's, which may have spaces; a source has none. */
+function nameIn({ name }: AttemptTable): string {
+  return name.replace(/^(user|(known|at) [^ ]*) /, '')
+}
+
+async function remove(work: Work, names: readonly string[]): Promise<void> {
+  if (names.length > 0) await work.deleteFrom('attempts').where('name', 'in', names).execute()
 }
 
 /** A lock of more than the longest was counted by a clock that has been set back since. */

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { Clock, Secret } from '@holdfast/base'
 import type { Role } from '@holdfast/protocol'
 import { record } from './audit.ts'
-import { admitAttempt, countFailure, forgetFailures } from './login-attempts.ts'
+import { type Attempt, admitAttempt, countFailure, countSuccess } from './login-attempts.ts'
 import { checkPassword, noPassword } from './passwords.ts'
 import { tooMany } from './rate-limits.ts'
 import type { Store, Work } from './store.ts'
@@ -73,16 +73,17 @@ export class LoginDesk {
       .where('name', '=', name)
       .executeTakeFirst()
     const right = await checkPassword(password, user?.password ?? noPassword)
-    if (user !== undefined && right) return await this.#begin(name, rolesOf(user.roles))
+    if (user !== undefined && right) return await this.#begin(attempt, rolesOf(user.roles))
     const event = { actor: `user:${name}`, action: 'session.begin', subject: name } as const
     await store.write(async (work) => {
-      await countFailure(work, clock.now(), name)
+      await countFailure(work, clock.now(), attempt)
       await record(work, clock, { ...event, outcome: 'refused' })
     })
     throw userFault('user.login_refused', 'user or password is wrong')
   }
 
-  async #begin(name: string, roles: Role[]): Promise<Session> {
+  async #begin(attempt: Attempt, roles: Role[]): Promise<Session> {
+    const { name } = attempt
     const { store, clock } = this.#options
     const now = clock.now()
     const cookie = randomBytes(32).toString('base64url')
@@ -92,7 +93,7 @@ export class LoginDesk {
       await work.deleteFrom('sessions').where('expires', '<', now).execute()
       const row = { hash: digest(cookie), user: name, csrf, expires }
       await work.insertInto('sessions').values(row).execute()
-      await forgetFailures(work, name)
+      await countSuccess(work, now, attempt)
       await record(work, clock, begun(name))
     })
     return { cookie, csrf, expires, roles }
