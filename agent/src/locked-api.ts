@@ -7,7 +7,7 @@ import {
 } from '@holdfast/protocol/locked-state'
 import { agentFault } from './faults.ts'
 import { isEnd } from './life-end.ts'
-import type { LifeState } from './life-state.ts'
+import type { GuardianSet, LifeState } from './life-state.ts'
 import { checkedRequest } from './peer-protocol.ts'
 import type { UnlockProgress } from './unlock-progress.ts'
 
@@ -105,11 +105,26 @@ function needsOf(life: LifeState, progress: UnlockProgress): string[] {
   if (set === undefined)
     return genesis
       ? ['the recovery passphrase of its holders: holdfast node unlock --genesis']
-      : ['its key servers', people]
+      : [pinsOf(progress) ?? 'its key servers', people]
+  return [...lackingOf(progress, set), people]
+}
+
+/** Which guardians lack and which other pins; never only a count of nobody. */
+function lackingOf(progress: UnlockProgress, set: GuardianSet): string[] {
   const { answered, missing, threshold } = progress.show(set)
   const lacking = Math.max(0, threshold - answered.length)
   const names = missing.map(({ guardian }) => guardian.slice(0, 12)).join(', ')
-  return [`${lacking} more of these guardians: ${names}`.slice(0, 500), people]
+  const guardians = `${lacking} more of these guardians: ${names}`.slice(0, 500)
+  const pins = pinsOf(progress)
+  const both = [...(lacking === 0 ? [] : [guardians]), ...(pins === undefined ? [] : [pins])]
+  return both.length > 0 ? both : ['the end of this attempt: enough of its guardians have answered']
+}
+
+/** The pins besides guardians that failed; undefined when none has. */
+function pinsOf({ failed }: UnlockProgress): string | undefined {
+  if (failed.length === 0) return undefined
+  const names = failed.map(({ pin, label }) => `${pin} ${label}`).join(', ')
+  return `these pins, which failed: ${names}`.slice(0, 500)
 }
 
 /** Events of the last minute, by source and in all. */

@@ -53,6 +53,11 @@ export class UnlockProgress {
       this.#failed.set(key, { pin, label: label.slice(0, 300), reason: reasonOf(fault) })
   }
 
+  /** Pins other than guardians that failed, as many as an answer has room for. */
+  get failed(): readonly Failed[] {
+    return [...this.#failed.values()].slice(0, mostFailed)
+  }
+
   /** `set`: the guardians that are being asked. */
   show({ guardians, threshold }: GuardianSet): NonNullable<LockedState['progress']> {
     const missing = guardians.flatMap(({ node: guardian }) => {
@@ -61,8 +66,8 @@ export class UnlockProgress {
     })
     const answered = guardians.map(({ node }) => node).filter((node) => this.#answered.has(node))
     const at = this.#lastAttemptAt === undefined ? {} : { lastAttemptAt: this.#lastAttemptAt }
-    const others = [...this.#failed.values()].slice(0, mostFailed)
-    const failed = others.length === 0 ? {} : { failed: others }
+    const others = this.failed
+    const failed = others.length === 0 ? {} : { failed: [...others] }
     return { answered, missing, threshold, attempts: this.#attempts, ...failed, ...at }
   }
 }
