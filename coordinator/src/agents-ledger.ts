@@ -10,6 +10,8 @@ import type { Store, Work } from './store.ts'
 // one row in the next batch. What must not be lost (results, enrolments) does not come through here.
 
 interface Change {
+  /** A session has been opened here, after whatever stands in the store. */
+  claim?: true
   report?: NodeReport
   /** The phase to store instead of the reported one: `enrolling` while that is under way. */
   phase?: NodeReport['phase']
@@ -118,7 +120,7 @@ export class AgentLedger {
 
   async #writeChanges(work: Work, part: readonly [string, Change][]): Promise<void> {
     const { instance, isHeld, clock } = this.#options
-    for (const [node, { report, phase, witnessed }] of part) {
+    for (const [node, { claim, report, phase, witnessed }] of part) {
       const columns = {
         ...(report === undefined ? {} : reportColumns(report)),
         ...(phase === undefined ? {} : { phase }),
@@ -126,8 +128,14 @@ export class AgentLedger {
       }
       const held = isHeld(node)
       const row = held ? { ...columns, instance, heard_at: clock.now() } : columns
-      if (Object.keys(row).length > 0)
-        await work.updateTable('nodes').set(row).where('node', '=', node).execute()
+      if (Object.keys(row).length > 0) {
+        const said = work.updateTable('nodes').set(row).where('node', '=', node)
+        // A later session at another instance knows better, even while this one seems to be there.
+        const ours = said.where(({ eb, or }) =>
+          or([eb('instance', '=', instance), eb('instance', 'is', null)]),
+        )
+        await (claim === true ? said : ours).execute()
+      }
       if (held) continue
       // Another instance may hold it by now: only our own claim is taken back.
       const gone = work.updateTable('nodes').set({ instance: null }).where('node', '=', node)

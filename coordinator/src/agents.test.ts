@@ -298,6 +298,42 @@ test('a copied disk that shows up at another instance is noticed by the first', 
   }, 'the alarm')
 })
 
+test('what an older session still says changes nothing once another instance holds the node', async () => {
+  await using here = await world()
+  await using second = await instanceOf(here.coordinator, here.clock, 'two')
+  await using node = await enrolled(here, 'web')
+  await here.first.agents.flush()
+  const stored = async () => {
+    const row = await here.store.read
+      .selectFrom('nodes')
+      .select(['instance', 'report'])
+      .executeTakeFirstOrThrow()
+    return [row.instance, JSON.parse(row.report ?? '{}').uptimeSeconds]
+  }
+  await node.say({ ...proven, uptimeSeconds: 10 })
+  await here.first.agents.flush()
+  assert.deepEqual(await stored(), ['one', 10])
+  await using later = new CopyOf(node)
+  later.report = { ...proven, uptimeSeconds: 20 }
+  await later.connect(second.url)
+  await second.agents.flush()
+  assert.deepEqual(await stored(), ['two', 20])
+  await node.say({ ...proven, uptimeSeconds: 11 })
+  assert.equal(here.first.agents.holds(node.id), true)
+  await here.first.agents.flush()
+  assert.deepEqual(await stored(), ['two', 20])
+  await node.session?.[Symbol.asyncDispose]()
+  await until(() => !here.first.agents.holds(node.id), 'the older session has ended')
+  await here.first.agents.flush()
+  assert.deepEqual(await stored(), ['two', 20])
+  // Its last words at an instance are taken in, even when it is gone before they are written.
+  await later.say({ ...proven, uptimeSeconds: 21 })
+  await later.session?.[Symbol.asyncDispose]()
+  await until(() => !second.agents.holds(node.id), 'the later session has ended')
+  await second.agents.flush()
+  assert.deepEqual(await stored(), [null, 21])
+})
+
 test('a removed node is sent away, and its certificate is worth nothing', async () => {
   await using here = await world()
   await using node = await enrolled(here, 'web')

@@ -231,7 +231,7 @@ export class Agents implements AsyncDisposable {
       incidents: { minute: 0, count: 0 },
     }
     this.#held.set(node, held)
-    this.#ledger.note(node, { witnessed: this.#admission.witness().generation })
+    this.#ledger.note(node, { claim: true, witnessed: this.#admission.witness().generation })
     held.enrolling = await isEnrolling(read, node)
     await this.#report(node, held, hello.report)
     for (const { frame } of await documentsFor(read, node)) this.#send(held, frame)
