@@ -18,6 +18,7 @@ export const agentFault = faults({
   'agent.guardian_refused': 'refused',
   'agent.guardian_reply_invalid': 'integrity',
   'agent.guardian_source': 'refused',
+  'agent.guardian_tunnel_refused': 'refused',
   'agent.guardian_stopped': 'unavailable',
   'agent.guardian_unreachable': 'unavailable',
   'agent.identity_absent': 'absent',

@@ -30,6 +30,8 @@ export interface GuardianServerOptions {
   lockedApi?: LockedApi
   /** The outside address of a caller in the tunnel; any other as it is. */
   outside?: (source: string) => Promise<string>
+  /** Says whether this is the address of a caller in the tunnel. */
+  inside?: (source: string) => boolean
   own: OwnCertificate
   /** PEM certificate of the fleet's authority. */
   authority: string
@@ -125,7 +127,7 @@ async function respond(
 }
 
 async function answer(
-  { guardian, lockedApi, outside }: GuardianServerOptions,
+  { guardian, lockedApi, outside, inside }: GuardianServerOptions,
   request: IncomingMessage,
 ): Promise<unknown> {
   const url = request.url ?? ''
@@ -134,7 +136,8 @@ async function answer(
   if (lockedApi !== undefined && request.method === 'POST' && url === unlockPath)
     return await lockedApi.unlock(addressOf(request), await jsonOf(request, pushLimit))
   const shown = callerOf(request)
-  const caller = { ...shown, source: (await outside?.(shown.source)) ?? shown.source }
+  const source = (await outside?.(shown.source)) ?? shown.source
+  const caller = { ...shown, source, inside: inside?.(shown.source) ?? false }
   if (request.method === 'GET' && url === '/peer/nonce') return { nonce: guardian().nonce(caller) }
   const [, action, kid] = /^\/peer\/(rec|probe)\/([\w-]{43})$/.exec(url) ?? []
   if (request.method !== 'POST' || kid === undefined)

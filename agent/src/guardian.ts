@@ -6,7 +6,12 @@ import { agentFault } from './faults.ts'
 import { type PeerPurpose, type PeerRequest, probeProof, requestBody } from './peer-protocol.ts'
 import type { ReleaseEntry } from './release-entries.ts'
 import type { ReleaseLog } from './release-log.ts'
-import { decideRelease, type ReleasePolicy, type WardMemory } from './release-rules.ts'
+import {
+  decideRelease,
+  needsWayBack,
+  type ReleasePolicy,
+  type WardMemory,
+} from './release-rules.ts'
 import type { WardKey, WardKeys } from './ward-keys.ts'
 
 // A guardian's answers, apart from HTTP. Order of checks: who asks (the connection proved it), the
@@ -33,8 +38,10 @@ export interface GuardianDeps {
 export interface Caller {
   /** The node whose certificate the TLS connection has proven. */
   node: string
-  /** Its address. */
+  /** Its address; for one in the tunnel, where WireGuard heard it last. */
   source: string
+  /** It asks through the tunnel. Default: no. */
+  inside?: boolean
 }
 
 const nonceLife = 60_000
@@ -64,8 +71,9 @@ export class Guardian {
         this.#memories.set(ward, { releases: [], lastSource: source })
   }
 
-  /** A nonce for this caller. @throws Fault agent.guardian_rate */
+  /** A nonce for this caller. @throws Fault agent.guardian_rate, agent.guardian_tunnel_refused */
   nonce(caller: Caller): string {
+    this.#checkWay(caller)
     const now = this.#deps.monotonic()
     const own = this.#nonces.get(caller.node) ?? new Map<string, number>()
     for (const [nonce, at] of own) if (now - at > nonceLife) own.delete(nonce)
@@ -106,6 +114,7 @@ export class Guardian {
   async #admit(caller: Caller, purpose: PeerPurpose, kid: string, request: PeerRequest) {
     const deps = this.#deps
     try {
+      this.#checkWay(caller)
       if (caller.node !== request.ward)
         throw agentFault('agent.guardian_refused', 'a node can only ask for itself')
       this.#useNonce(caller.node, request.nonce)
@@ -121,6 +130,13 @@ export class Guardian {
       await this.#refused(caller, request, error)
       throw error
     }
+  }
+
+  /** Probes go the way that a release must go: else one would prove what cannot be had. */
+  #checkWay({ inside = false }: Caller): void {
+    if (!inside || !needsWayBack(this.#deps.policy())) return
+    const text = 'with rules about sources or a hold it answers outside of the tunnel only'
+    throw agentFault('agent.guardian_tunnel_refused', text)
   }
 
   #useNonce(node: string, nonce: string): void {

@@ -173,6 +173,7 @@ export class Membership implements AsyncDisposable {
       server: {
         lockedApi,
         outside: (source) => this.network.outsideOf(source),
+        inside: (source) => this.network.isInside(source),
         own: { key: keys.identity, certificate: enrolment.certificate },
         authority: enrolment.authority,
         port: peerPort,

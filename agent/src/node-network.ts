@@ -79,9 +79,15 @@ export class NodeNetwork implements AsyncDisposable {
     return `https://${peer.address}:${port === '' ? 9998 : port}`
   }
 
+  /** Says whether this is the address of a peer in the tunnel. */
+  isInside(source: string): boolean {
+    return this.#peers.some(({ address }) => address === source)
+  }
+
   /**
    * The outside address of whoever speaks from this address in the tunnel; the address itself when it
-   * is none of a peer. Rules about sources are about where packets really come from.
+   * is none of a peer. It is where the last authentic packet came from, which its sender may have made
+   * up: good for a log, not for rules about sources.
    */
   async outsideOf(source: string): Promise<string> {
     const peer = this.#peers.find(({ address }) => address === source)

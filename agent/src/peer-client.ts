@@ -146,6 +146,7 @@ async function firstNonce(
   const first = inside === undefined ? [] : [attempt(inside)]
   const failed = first.map((one) => one.then(() => systemClock.sleep(headStart, either), ignore))
   const late = [systemClock.sleep(first.length === 0 ? 0 : headStart, either), ...failed]
+  for (const each of late) each.catch(ignore) // with no other address nobody waits for it
   const others = place.addresses.map(async (text) => {
     await Promise.race(late)
     return await attempt(text)
@@ -154,14 +155,19 @@ async function firstNonce(
     return await Promise.any([...first, ...others])
   } catch (error) {
     signal.throwIfAborted()
-    const [first] = error instanceof AggregateError ? error.errors : [error]
-    throw unreachable(place, first)
+    const errors: unknown[] = error instanceof AggregateError ? error.errors : [error]
+    // That it does not answer in the tunnel is no news to whoever also failed outside of it.
+    throw unreachable(place, errors.find((each) => !isTunnelRefused(each)) ?? errors[0])
   } finally {
     rest.abort()
   }
 }
 
 const ignore = () => undefined
+
+function isTunnelRefused(error: unknown): boolean {
+  return isFault(error) && error.code === 'agent.guardian_tunnel_refused'
+}
 
 function checked({ status, body }: Reply, place: PeerPlace): unknown {
   let value: unknown

@@ -37,6 +37,8 @@ export interface TestGuardian {
   directory: string
   keys: WardKeys
   url: string
+  /** The same guardian for callers who count as being in the tunnel. */
+  tunnelUrl: string
   incidents: { code: string; text: string }[]
   /** What went wrong inside and was not told to the asker. */
   errors: unknown[]
@@ -85,12 +87,14 @@ async function testGuardian(
   policy: Partial<ReleasePolicy>,
 ): Promise<TestGuardian> {
   let server: GuardianServer | undefined
+  let tunnel: GuardianServer | undefined
   let port = 0
   const guardian: TestGuardian = {
     identity,
     directory,
     keys: new WardKeys(directory),
     url: '',
+    tunnelUrl: '',
     incidents: [],
     errors: [],
     frozen: new Map(),
@@ -109,17 +113,22 @@ async function testGuardian(
       }
       const { own, authority } = identity
       const answering = new Guardian(deps)
-      server = await openGuardianServer({
+      const options = {
         guardian: () => answering,
         ...{ own, authority, host: '127.0.0.1', port },
-        onError: (error) => guardian.errors.push(error),
-      })
+        onError: (error: unknown) => void guardian.errors.push(error),
+      }
+      server = await openGuardianServer(options)
+      tunnel = await openGuardianServer({ ...options, port: 0, inside: () => true })
+      guardian.tunnelUrl = `https://127.0.0.1:${tunnel.port}`
       port = server.port
       guardian.url = `https://127.0.0.1:${port}`
     },
     stop: async () => {
       await server?.[Symbol.asyncDispose]()
+      await tunnel?.[Symbol.asyncDispose]()
       server = undefined
+      tunnel = undefined
     },
   }
   await guardian.keys.wards() // makes the directory

@@ -30,6 +30,15 @@ export type Decision =
 
 const hour = 3_600_000
 
+/**
+ * Says whether answers depend on where a ward is, so that it must ask outside of the tunnel. WireGuard
+ * believes whatever authentic packet came last, and a stolen node can send one from an address that it
+ * does not have; TCP outside of the tunnel begins only when answers arrive at the address that asks.
+ */
+export function needsWayBack({ holdMinutes, sources }: ReleasePolicy): boolean {
+  return holdMinutes > 0 || sources.length > 0
+}
+
 /** Decides one release to a ward that is known and not frozen. */
 export function decideRelease(
   policy: ReleasePolicy,
