@@ -34,6 +34,12 @@ test('a name that nobody knows is in the status, and is asked for again', async 
       ...{ wireguard: tunnelPublicKey(makeTunnelKey()), address: `10.88.0.${host}`, endpoint },
     })
     await network.use([peer(2, 'moved.example:51820'), peer(3, '192.0.2.8:51820')])
+    const asked = ['10.88.0.2', '10.88.0.3', '10.88.0.4', '192.0.2.8']
+    assert.deepEqual(
+      asked.map((source) => network.isInside(source)),
+      [true, true, false, false],
+      'a caller is in the tunnel by its address there',
+    )
     const applied = async () => {
       const args = ['netns', 'exec', namespace, 'wg', 'show', name, 'endpoints']
       const { stdout } = await run('ip', args, { accept: [0, 1] })
