@@ -271,6 +271,43 @@ test('no more move at once than may, and a ward that is away holds nobody up', a
   assert.equal(most, 2)
 })
 
+test('plans that can only wait hold nobody back who is less urgent', async () => {
+  await using here = await fleetWorld({}, { atOnce: 1 })
+  for (const name of ['a1', 'a2', 'a3', 'a4']) await here.enrol(name, 'a')
+  const crowd = [...here.members.values()]
+  await here.until(() => guarded(crowd), 'everybody is guarded')
+  await here.until(() => idleNow(here), 'it has come to its end')
+  // Everybody would be better off with the one in the other domain, which has failed lately.
+  const other = await here.enrol('b1', 'b')
+  const blame = async (id: string) => {
+    const now = here.clock.now()
+    const row = { id, ward: 'nobody', cause: 'join', state: 'failed', epoch: 0, threshold: 0 }
+    const rest = { guardians: '[]', created: now, since: now, blamed: JSON.stringify([other.id]) }
+    await here.store.write((work) =>
+      work
+        .insertInto('reshares')
+        .values({ ...row, ...rest })
+        .execute(),
+    )
+  }
+  await blame('before')
+  const planned = async () =>
+    (await listReshares(here.store.read)).map(({ state }) => state).join() ===
+    Array(4).fill('planned').join()
+  await here.until(
+    async () => other.set?.epoch === 1 && (await planned()),
+    'it is guarded itself, and all others wait',
+  )
+  await here.pass(31 * 24 * 60)
+  await blame('after')
+  await here.until(() => other.set?.epoch === 2, 'its own set is made anew')
+  assert.deepEqual(
+    crowd.map(({ set }) => set?.epoch),
+    [1, 1, 1, 1],
+  )
+  await here.until(planned, 'the others still wait')
+})
+
 test('a look asks as much of the store for many nodes that have left as for none', async () => {
   await using here = await fleetWorld()
   await fleetOf(here, 'one', 'two', 'three', 'four')

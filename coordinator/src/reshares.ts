@@ -15,6 +15,7 @@ import {
   type Reshare,
   type ReshareRules,
 } from './reshare-plan.ts'
+import { isPlanned, ReshareTurns } from './reshare-turns.ts'
 import {
   readBlamed,
   readEpochs,
@@ -40,6 +41,8 @@ export interface ResharesOptions {
 }
 
 const usuallyAtOnce = 100
+/** Plans that a round looks at for each that may be under way. */
+const looksPerSlot = 4
 /** Decisions in one transaction. */
 const batch = 100
 /** Rows in one statement: an engine takes only so many values. */
@@ -53,10 +56,12 @@ export class Reshares {
   /** Since when this instance could have heard anybody. */
   readonly #since: number
   #kicked = new AbortController()
+  readonly #turns: ReshareTurns
   #proven = new Map<string, number>()
 
   constructor(options: ResharesOptions) {
     this.#options = options
+    this.#turns = new ReshareTurns(looksPerSlot * (options.atOnce ?? usuallyAtOnce))
     this.#since = options.clock.now()
   }
 
@@ -162,45 +167,48 @@ export class Reshares {
     const { coordinator, clock, atOnce = usuallyAtOnce } = this.#options
     const { read } = coordinator.store
     const now = clock.now()
-    const turns = turnsOf(
-      due,
-      reshares,
-      atOnce - reshares.filter((each) => holdsSlot(each, now)).length,
-    )
-    const [keys, epochs] = [await readKeys(read), await readEpochs(read, [...turns])]
+    let free = Math.max(0, atOnce - reshares.filter((each) => holdsSlot(each, now)).length)
+    const turns = free === 0 ? [] : this.#turns.of(due, reshares)
+    const [keys, epochs] = [await readKeys(read), await readEpochs(read, turns)]
     const dueWards = new Set(due.map(({ ward }) => ward))
-    const chooser = await this.#chooser(rules, views, turns.size)
+    const inOrder = new Set(turns)
+    const { choose, took } = await this.#chooser(rules, views, turns.length)
     const moves: Move[] = []
-    for (const reshare of reshares) {
+    for (const reshare of inTurn(reshares, turns)) {
       const { ward } = reshare
+      const itsTurn = free > 0 && isPlanned(reshare) && inOrder.has(ward)
       const view = views.get(ward)
       const facts: Facts = {
         ...{ now, ward: view, views, rules },
         keys: keys.get(ward) ?? [],
-        free: turns.has(ward),
+        free: itsTurn,
         due: dueWards.has(ward),
         nextEpoch: Math.max(epochs.get(ward) ?? 0, view?.epoch ?? 0) + 1,
-        choose: () => (view === undefined ? [] : chooser(view)),
+        choose: () => (view === undefined ? [] : choose(view)),
       }
       const decision = decide(reshare, facts)
+      if (decision?.to === 'preparing') {
+        free -= 1
+        took(decision.guardians.filter((guardian) => view?.guardians.includes(guardian) !== true))
+      } else if (itsTurn) this.#turns.pass(ward)
       if (decision !== undefined) moves.push({ reshare, decision })
     }
     return moves
   }
 
-  /** Chooses guardians; what it has given out in this round counts as load. */
+  /** Chooses guardians; what wards have been given in this round counts as load once it is told. */
   async #chooser(rules: ReshareRules, views: NodeViews, turns: number) {
-    if (turns === 0) return () => []
-    const { coordinator, clock } = this.#options
     const load = loadOf(views.values())
+    const took = (guardians: readonly string[]) => {
+      for (const guardian of guardians) load.set(guardian, (load.get(guardian) ?? 0) + 1)
+    }
+    if (turns === 0) return { choose: () => [], took }
+    const { coordinator, clock } = this.#options
     const avoid = await readBlamed(coordinator.store.read, clock.now())
     const candidates = [...views.values()].filter(mayGuard)
-    return (ward: Parameters<typeof chooseGuardians>[0]) => {
-      const chosen = chooseGuardians(ward, candidates, rules, { load, avoid })
-      for (const guardian of chosen)
-        if (!ward.guardians.includes(guardian)) load.set(guardian, (load.get(guardian) ?? 0) + 1)
-      return chosen
-    }
+    const choose = (ward: Parameters<typeof chooseGuardians>[0]) =>
+      chooseGuardians(ward, candidates, rules, { load, avoid })
+    return { choose, took }
   }
 
   async #apply(moves: readonly Move[]): Promise<number> {
@@ -235,13 +243,9 @@ export class Reshares {
   }
 }
 
-function isPlanned({ state }: Reshare): boolean {
-  return state === 'planned'
-}
-
-/** The wards whose turn it is: the most urgent of those planned, as many as there are free slots. */
-function turnsOf(due: readonly Need[], reshares: readonly Reshare[], free: number): Set<string> {
-  const planned = new Set(reshares.filter(isPlanned).map(({ ward }) => ward))
-  const waiting = due.filter(({ ward }) => planned.has(ward)).map(({ ward }) => ward)
-  return new Set(waiting.slice(0, Math.max(0, free)))
+/** What is under way, and then the plans in the order of their turns. */
+function inTurn(reshares: readonly Reshare[], turns: readonly string[]): Reshare[] {
+  const places = new Map(turns.map((ward, place) => [ward, place]))
+  const place = (each: Reshare) => (isPlanned(each) ? (places.get(each.ward) ?? 0) : -1)
+  return reshares.toSorted((a, b) => place(a) - place(b))
 }
