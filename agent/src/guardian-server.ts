@@ -108,21 +108,41 @@ async function respond(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const send = (status: number, body: unknown, headers: Record<string, string> = {}) => {
+  try {
+    const reply = await replyTo(options, request)
+    if (reply === undefined) return
+    const { status, body, headers = {} } = reply
     response.writeHead(status, { 'content-type': 'application/json', ...headers })
     response.end(`${canonicalJson(body)}\n`)
-  }
-  try {
-    send(200, await answer(options, request))
   } catch (error) {
-    if (request.destroyed && !request.complete) return // whoever asked has gone
+    // Nobody waits for this: thrown further it would end the agent, and with it the node's own way in.
+    options.onError(error)
+    response.destroy()
+  }
+}
+
+interface Answer {
+  status: number
+  body: unknown
+  headers?: Record<string, string>
+}
+
+/** What is said, also of what went wrong; undefined when whoever asked has gone. */
+async function replyTo(
+  options: GuardianServerOptions,
+  request: IncomingMessage,
+): Promise<Answer | undefined> {
+  try {
+    return { status: 200, body: await answer(options, request) }
+  } catch (error) {
+    if (request.destroyed && !request.complete) return undefined
     const fault = asFault(error, options.onError)
     const { code, message, details = {} } = fault
     const { retryAfter, epochs } = details
-    const wait: Record<string, string> =
-      retryAfter === undefined ? {} : { 'retry-after': `${retryAfter}` }
     const known = { ...(retryAfter ? { retryAfter } : {}), ...(epochs ? { epochs } : {}) }
-    send(statusOf(fault), { error: { code, message, ...known } }, wait)
+    const headers: Record<string, string> =
+      retryAfter === undefined ? {} : { 'retry-after': `${retryAfter}` }
+    return { status: statusOf(fault), body: { error: { code, message, ...known } }, headers }
   }
 }
 

@@ -8,6 +8,7 @@ import { canonicalJson, isFault, Secret } from '@holdfast/base'
 import { generateEcKey, parseJwe, thumbprint } from '@holdfast/crypto'
 import { pinnedTls, signBody } from '@holdfast/link'
 import { createPins, type OpenEvent, open, rehearse, seal } from '@holdfast/seal'
+import { agentFault } from './faults.ts'
 import { publicPem } from './identity.ts'
 import { probePeer, type WardIdentity } from './peer-client.ts'
 import {
@@ -347,6 +348,13 @@ test('what went wrong inside is told inside, and outside only that it did', asyn
   const { code } = await call(ward, guardian, `/peer/rec/${kid}`, { body: '{}' })
   assert.equal(code, 'agent.request_malformed')
   assert.equal(guardian.errors.length, 3)
+
+  // What cannot even be written ends the connection, not the process that has a vault to open.
+  const details = { retryAfter: '\n' }
+  guardian.keys.find = () => Promise.reject(agentFault('agent.guardian_rate', 'wait', { details }))
+  assert.match(await asked(), /cannot be reached/)
+  assert.match(`${guardian.errors[3]}`, /retry-after/)
+  assert.equal(guardian.errors.length, 4)
 })
 
 test('what a ward that asks all the time adds to the log and to the alarms is bounded', async () => {

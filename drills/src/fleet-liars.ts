@@ -77,7 +77,9 @@ function lying({ program, args }: Command, mark: string): Command {
       const answers = url.startsWith('/peer/rec/') && this.statusCode === 200
       if (!answers || !existsSync(${JSON.stringify(mark)})) return end.call(this, body, ...rest)
       const ward = readFileSync(${JSON.stringify(mark)}, 'utf8')
-      if (nodeOf(socket.getPeerX509Certificate()) !== ward) return end.call(this, body, ...rest)
+      const certificate = socket.getPeerX509Certificate() // none when whoever asked has gone
+      if (certificate === undefined || nodeOf(certificate) !== ward)
+        return end.call(this, body, ...rest)
       const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
       const point = publicKey.export({ format: 'jwk' })
       return end.call(this, JSON.stringify({ point }), ...rest)
