@@ -22,9 +22,16 @@ async function untilRest(
   return await lab.until('rest or an end', () => {
     if (ended) return 'killed'
     const last = lab.events.findLast((event) => event.kind === 'phase')
-    if (last?.kind === 'phase' && last.step === 'await_guardians' && !ordered) {
+    // One that was killed while it waited says so in its hello, and has no change of phase to tell.
+    const waiting =
+      last?.kind === 'phase'
+        ? last.step === 'await_guardians'
+        : lab.reports.at(-1)?.phase === 'enrolling'
+    if (waiting && guardians.length > 0 && !ordered) {
       ordered = true
-      void lab.reshare(guardians, 1).catch(() => undefined) // killed on the way
+      void lab.reshare(guardians, 1).catch(() => {
+        ordered = false // killed on the way, or to the session of the one before: it is given again
+      })
     }
     return atRest(lab) ? 'rest' : undefined
   })

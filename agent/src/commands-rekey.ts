@@ -4,6 +4,8 @@ import type { HandlerDeps } from './command-table.ts'
 import { agentFault } from './faults.ts'
 
 const lookAgain = 500
+/** Milliseconds that a node which has just started is given to open by itself. */
+const patience = 30_000
 
 /**
  * A new passphrase in every way that the node can open by itself. Interrupted, it is begun anew: what
@@ -17,8 +19,10 @@ export function rekeyHandler({
     restart: 'again',
     lane: 'vault',
     run: async ({ signal, progress, again }) => {
-      // It was begun on an open vault; the restart that interrupted it has yet to open it again.
-      while (again && phase() === 'locked') await systemClock.sleep(lookAgain, signal)
+      // It was begun on an open vault, or arrived at one: the restart has yet to open it again.
+      const deadline = performance.now() + patience
+      while (phase() === 'locked' && (again || performance.now() < deadline))
+        await systemClock.sleep(lookAgain, signal)
       if (phase() !== 'open')
         throw agentFault('agent.command_refused', 'a vault is rekeyed while it is open', {
           hint: 'open it first: holdfast node unlock',
