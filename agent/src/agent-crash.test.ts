@@ -8,6 +8,9 @@ import type { TestGuardian } from './peer-fleet.ts'
 // The agent's own process, killed after its effects while it is enrolled, then started again: the end
 // is the same wherever the power was cut, for the first node of a fleet and for a later one.
 
+/** The last order that was given in a lab. */
+const orders = new WeakMap<AgentLab, Promise<void>>()
+
 /** Waits for an end of the process, or for the node to be enrolled and at rest. */
 async function untilRest(
   lab: AgentLab,
@@ -29,9 +32,15 @@ async function untilRest(
         : lab.reports.at(-1)?.phase === 'enrolling'
     if (waiting && guardians.length > 0 && !ordered) {
       ordered = true
-      void lab.reshare(guardians, 1).catch(() => {
-        ordered = false // killed on the way, or to the session of the one before: it is given again
-      })
+      // One after the other: an order to a session that has gone waits for the next one, too.
+      const order = (orders.get(lab) ?? Promise.resolve()).then(() => lab.reshare(guardians, 1))
+      const given = order.then(
+        () => undefined,
+        () => {
+          ordered = false // killed on the way: it is given again
+        },
+      )
+      orders.set(lab, given)
     }
     return atRest(lab) ? 'rest' : undefined
   })
