@@ -31,6 +31,8 @@ export interface Front extends AsyncDisposable {
   gauges(): Gauges
   /** Reads the key directory again; resolves when every process answers from the new state. */
   reload(): Promise<void>
+  /** Resolves when the events of every recovery answered before the call have been handed on. */
+  collect(): Promise<void>
 }
 
 const backlog = 4096
@@ -70,6 +72,7 @@ export async function startFront(settings: FrontSettings, deps: FrontDeps): Prom
     health: () => engine.health(),
     gauges: () => ({ ...listener.counts, connections: listener.connections }),
     reload: () => engine.reload(),
+    collect: async () => batcher.flush(),
     [Symbol.asyncDispose]: async () => {
       await listener[Symbol.asyncDispose]()
       batcher[Symbol.dispose]()

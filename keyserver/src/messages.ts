@@ -9,14 +9,14 @@ import type { RecoveryEvent } from './listener.ts'
 
 export type ToWorker =
   | { kind: 'start'; settings: FrontSettings; logLevel: string }
-  | { kind: 'reload'; id: number }
+  | { kind: 'reload' | 'collect'; id: number }
   | { kind: 'metrics'; id: number; text: string }
   | { kind: 'stop' }
 
 export type FromWorker =
   | { kind: 'ready'; port: number; health: Health }
   | { kind: 'failed'; fault: SentFault }
-  | { kind: 'reloaded'; id: number; fault?: SentFault }
+  | { kind: 'done'; id: number; fault?: SentFault }
   | { kind: 'events'; events: RecoveryEvent[] }
   | { kind: 'beat'; gauges: Gauges; health: Health }
   | { kind: 'metrics'; id: number }

@@ -27,8 +27,15 @@ interface Member {
   awaited: Map<number, (fault: Error | undefined) => void>
 }
 
+/** What every worker is to do, in a word for it and in words for people. */
+interface Request {
+  readonly kind: 'reload' | 'collect'
+  readonly what: string
+  onLate?(member: Member): void
+}
+
 const noGauges: Gauges = { connections: 0, accepted: 0, refused: 0, limited: 0, overloaded: 0 }
-const reloadTimeout = 30_000
+const answerTimeout = 30_000
 const stopTimeout = 5_000
 
 /**
@@ -116,12 +123,17 @@ class Pool implements Front {
     return { status: 'failed', reasons: ['no server process is running'], ...nothing }
   }
 
-  async reload(): Promise<void> {
-    this.#asked += 1
-    const id = this.#asked
-    const answers = [...this.#members].map((member) => this.#reloadOne(member, id))
-    const fault = (await Promise.all(answers)).find((answer) => answer !== undefined)
-    if (fault !== undefined) throw fault
+  reload(): Promise<void> {
+    return this.#ask({
+      kind: 'reload',
+      what: 'read the key directory again',
+      // It must not go on answering from old keys.
+      onLate: ({ worker }) => worker.process.kill('SIGKILL'),
+    })
+  }
+
+  collect(): Promise<void> {
+    return this.#ask({ kind: 'collect', what: 'say which keys it has used' })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -182,7 +194,7 @@ class Pool implements Front {
       member.gauges = message.gauges
       member.health = message.health
       this.#failures = 0
-    } else if (message.kind === 'reloaded') {
+    } else if (message.kind === 'done') {
       member.awaited.get(message.id)?.(message.fault && unpackFault(message.fault))
     } else if (message.kind === 'metrics') {
       const { id } = message
@@ -219,20 +231,29 @@ class Pool implements Front {
     }
   }
 
-  #reloadOne(member: Member, id: number): Promise<Error | undefined> {
+  /** Has every worker do one thing; fails with the first that refuses, or does not do it in time. */
+  async #ask(request: Request): Promise<void> {
+    this.#asked += 1
+    const id = this.#asked
+    const answers = [...this.#members].map((member) => this.#askOne(member, id, request))
+    const fault = (await Promise.all(answers)).find((answer) => answer !== undefined)
+    if (fault !== undefined) throw fault
+  }
+
+  #askOne(member: Member, id: number, request: Request): Promise<Error | undefined> {
     return new Promise((resolve) => {
       const timer = setTimeout(() => {
-        const text = 'a server process did not read the key directory again in time'
+        const text = `a server process did not ${request.what} in time`
         settle(keyserverFault('keyserver.worker_failed', text))
-        member.worker.process.kill('SIGKILL') // it must not go on answering from old keys
-      }, reloadTimeout)
+        request.onLate?.(member)
+      }, answerTimeout)
       const settle = (fault: Error | undefined) => {
         clearTimeout(timer)
         member.awaited.delete(id)
         resolve(fault)
       }
       member.awaited.set(id, settle)
-      send(member.worker, { kind: 'reload', id })
+      send(member.worker, { kind: request.kind, id })
     })
   }
 }

@@ -377,6 +377,20 @@ test('last use survives a restart', async () => {
   assert.ok((key?.lastUsed ?? 0) >= before)
 })
 
+test('a recovery counts as a use from the moment it is answered', async () => {
+  await using directory = await scratch()
+  await initialise(directory.path, { curve: 'P-256' })
+  await using server = await serve({ directory: directory.path, port: 0, log: silentLog })
+  const { administration, port } = server
+  const exchangeKey = async () =>
+    (await administration.list()).keys.find((key) => key.use === 'exchange') ?? assert.fail()
+  const { kid } = await exchangeKey()
+  for (const times of [1, 2, 3]) {
+    assert.equal(statusOf(await exchange(port, post(`/rec/${kid}`, blindedPoint('P-256')))), 200)
+    assert.equal((await exchangeKey()).uses, times)
+  }
+})
+
 test('one audit line per recovery, with what an auditor asks for and no secret', async () => {
   await using directory = await scratch()
   const audit = join(directory.path, 'audit.log')

@@ -156,9 +156,13 @@ function administrationOf(
   usage: UsageRecorder,
 ): Administration {
   const offline = offlineAdministration(directory)
+  const writeUsage = async () => {
+    await front.collect()
+    await usage.flush()
+  }
   const apply = async <T>(action: () => Promise<T>): Promise<T> => {
     using _ = watch.pause() // one swap at the end, not one per file
-    await usage.flush()
+    await writeUsage()
     try {
       return await action()
     } finally {
@@ -177,7 +181,7 @@ function administrationOf(
   return {
     status: async () => status(),
     list: async () => {
-      await usage.flush()
+      await writeUsage()
       return await offline.list()
     },
     rotate: (options) => apply(() => offline.rotate(options)),

@@ -40,13 +40,13 @@ export async function runWorker(channel: Channel): Promise<void> {
   const beat = () => {
     if (front) channel.send({ kind: 'beat', gauges: front.gauges(), health: front.health() })
   }
-  const reload = async (id: number) => {
+  const obey = async (kind: 'reload' | 'collect', id: number) => {
     try {
       await starting // what it reads while starting may be from before the change
-      await front?.reload()
-      channel.send({ kind: 'reloaded', id })
+      await front?.[kind]()
+      channel.send({ kind: 'done', id })
     } catch (error) {
-      channel.send({ kind: 'reloaded', id, fault: packFault(error) })
+      channel.send({ kind: 'done', id, fault: packFault(error) })
     }
     beat()
   }
@@ -56,8 +56,8 @@ export async function runWorker(channel: Channel): Promise<void> {
         channel.send({ kind: 'failed', fault: packFault(error) })
         stopped.resolve()
       })
-    } else if (message.kind === 'reload') {
-      void reload(message.id)
+    } else if (message.kind === 'reload' || message.kind === 'collect') {
+      void obey(message.kind, message.id)
     } else if (message.kind === 'metrics') {
       waiting.get(message.id)?.(message.text)
       waiting.delete(message.id)
