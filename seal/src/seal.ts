@@ -54,7 +54,7 @@ async function sealThreshold(
   request: SealRequest,
 ): Promise<string> {
   const { children, threshold } = policy
-  const { set = newSetName(), generation = 1, membership, ...options } = request
+  const { set = newSetName(), generation = 1, ...options } = request
   const split = splitNewSecret(threshold, children.length)
   try {
     const sealed = await Promise.all(
@@ -74,7 +74,7 @@ async function sealThreshold(
       verifiers,
     }
     const header = thresholdHeader({ threshold, prime: split.prime, children: sealed, shares })
-    const own = holdfastMember({ ...request, ...(membership === undefined ? {} : { membership }) })
+    const own = holdfastMember(request)
     const holdfast = { ...(own.holdfast as object | undefined), shares: header.shares } // an object when present
     return await encryptJwe(
       { alg: 'dir', clevis: { pin: 'sss', sss: header.sss }, holdfast },
