@@ -1,7 +1,7 @@
 import type { Server } from 'node:http'
 import type { Server as SecureServer } from 'node:https'
 import type { Socket } from 'node:net'
-import { sourceOf } from './source-of.ts'
+import { clientOf, sourceOf } from './source-of.ts'
 
 // A bare TCP connection costs whoever makes it nothing, and a server that has room for only so many is
 // shut by one machine that makes them all and says nothing. So those that have proven nothing are
@@ -28,7 +28,7 @@ export function boundUnsecured(
   const crowd = new Crowd(options, within)
   server.on('connection', (socket: Socket) => crowd.enter(socket))
   // The server tells of the end of a handshake with another object, of the same client.
-  server.on('secureConnection', (socket: Socket) => crowd.leave(nameOf(socket)))
+  server.on('secureConnection', (socket: Socket) => crowd.leave(clientOf(socket)))
 }
 
 /** The same for a server without TLS, of which every connection is a short one: all of them count. */
@@ -62,7 +62,7 @@ class Crowd {
       socket.destroy() // it has gone already
       return
     }
-    const [name, source] = [nameOf(socket), sourceOf(remoteAddress)]
+    const [name, source] = [clientOf(socket), sourceOf(remoteAddress)]
     this.leave(name)
     const timer =
       this.#within === undefined ? undefined : setTimeout(() => socket.destroy(), this.#within)
@@ -102,8 +102,4 @@ class Crowd {
     for (const names of this.#sources.values()) if (names.size > largest.size) largest = names
     return largest
   }
-}
-
-function nameOf({ remoteAddress, remotePort }: Socket): string {
-  return `${remoteAddress} ${remotePort}`
 }

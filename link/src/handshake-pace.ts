@@ -1,6 +1,6 @@
 import type { Server } from 'node:https'
 import type { Socket } from 'node:net'
-import { sourceOf } from './source-of.ts'
+import { clientOf, sourceOf } from './source-of.ts'
 
 // A handshake costs a server some milliseconds of processor time. When a fleet comes back all at once,
 // doing all of them side by side means that none is done before its client has given up, and all of
@@ -44,8 +44,8 @@ class Pace implements Disposable {
   /** By the client's address and port: the server tells of the end with another object. */
   readonly #underWay = new Map<string, NodeJS.Timeout>()
   readonly #arrived = (socket: Socket): void => this.#take(socket)
-  readonly #secured = (socket: Socket): void => this.#leave(nameOf(socket))
-  readonly #failed = (_: Error, socket: Socket): void => this.#leave(nameOf(socket))
+  readonly #secured = (socket: Socket): void => this.#leave(clientOf(socket))
+  readonly #failed = (_: Error, socket: Socket): void => this.#leave(clientOf(socket))
 
   constructor(server: Server, options: PaceOptions) {
     this.#server = server
@@ -79,7 +79,7 @@ class Pace implements Disposable {
   }
 
   #start(socket: Socket): void {
-    const name = nameOf(socket)
+    const name = clientOf(socket)
     const timer = setTimeout(() => this.#leave(name), this.#options.share)
     this.#underWay.set(name, timer)
     socket.once('close', () => this.#leave(name))
@@ -144,10 +144,6 @@ class TurnQueue {
     this.size = 0
     return all
   }
-}
-
-function nameOf({ remoteAddress, remotePort }: Socket): string {
-  return `${remoteAddress} ${remotePort}`
 }
 
 /** A client that goes while it waits is nothing to report. */

@@ -1,4 +1,4 @@
-import { isIPv6 } from 'node:net'
+import { isIPv6, type Socket } from 'node:net'
 
 /**
  * Whom an address counts for: an IPv4 address itself, also one mapped into IPv6; of IPv6 the first 64
@@ -14,4 +14,9 @@ export function sourceOf(address: string): string {
   const groups = [...front, ...Array<string>(Math.max(0, zeros)).fill('0'), ...back]
   const network = groups.slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16))
   return `${network.join(':')}::/64`
+}
+
+/** One connection by its client's address and port: a server tells of its end with another object. */
+export function clientOf({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress} ${remotePort}`
 }
