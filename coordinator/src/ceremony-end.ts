@@ -1,3 +1,4 @@
+import type { Clock } from '@holdfast/base'
 import type { CeremonyState } from '@holdfast/protocol'
 import { record } from './audit.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
@@ -40,9 +41,19 @@ export async function cancelCeremony(
   await store.write(async (work) => {
     const state = await stateOf(work, id)
     if (!isUnderWay(state)) throw notOpen(state)
-    await closeCeremony(work, id, 'cancelled')
-    await record(work, clock, { actor, action: 'ceremony.cancel', subject: id, outcome: 'done' })
+    await endUnused(work, clock, { id, state: 'cancelled', action: 'ceremony.cancel', actor })
   })
+}
+
+/** Closes a ceremony that comes to nothing, and writes down by whom and how. */
+export async function endUnused(
+  work: Work,
+  clock: Clock,
+  end: { id: string; state: 'cancelled' | 'expired'; action: string; actor?: string },
+): Promise<void> {
+  const { id, state, action, actor = 'coordinator' } = end
+  await closeCeremony(work, id, state)
+  await record(work, clock, { actor, action, subject: id, outcome: 'done' })
 }
 
 /** The state of a ceremony now; undefined when there is none any more. */
@@ -101,13 +112,7 @@ export async function expire({ store, clock }: CeremonyDeps): Promise<void> {
     await store.write(async (work) => {
       // Another instance may have finished or ended it since it was looked for.
       if (!isUnderWay(await stateOf(work, id))) return
-      await closeCeremony(work, id, 'expired')
-      await record(work, clock, {
-        actor: 'coordinator',
-        action: 'ceremony.expire',
-        subject: id,
-        outcome: 'done',
-      })
+      await endUnused(work, clock, { id, state: 'expired', action: 'ceremony.expire' })
     })
   const followed = await store.read
     .selectFrom('answers')

@@ -7,10 +7,10 @@ import {
   type Ceremony,
   type CeremonyDeps,
   ceremonyHolders,
-  closeCeremony,
   openCeremony,
   requireMet,
 } from './ceremonies.ts'
+import { closeCeremony, endUnused } from './ceremony-end.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
 import type { Coordinator } from './coordinator.ts'
 import type { Header } from './header.ts'
@@ -263,15 +263,8 @@ async function supersede(store: Store, clock: Clock, digest: string): Promise<vo
       .where('digest', '!=', digest)
       .where('state', 'in', ['open', 'met'])
       .execute()
-    for (const { id } of rows) {
-      await closeCeremony(work, id, 'cancelled')
-      await record(work, clock, {
-        actor: 'coordinator',
-        action: 'ceremony.supersede',
-        subject: id,
-        outcome: 'done',
-      })
-    }
+    for (const { id } of rows)
+      await endUnused(work, clock, { id, state: 'cancelled', action: 'ceremony.supersede' })
   })
 }
 
