@@ -65,6 +65,16 @@ const forced = async (here: FleetWorld) =>
     .where('action', 'in', ['node.leave_forced', 'node.reboot_forced'])
     .execute()
 
+/** Waits until the node has left; as long as anybody still needs it, it does not know. */
+async function leaves(here: FleetWorld, leaver: Member, others: readonly Member[], id: string) {
+  const told = () => leaver.got.some(({ kind }) => kind === 'command')
+  await here.until(() => {
+    if (others.some(({ set }) => set?.guardians.includes(leaver.id))) assert.equal(told(), false)
+    return told()
+  }, 'it is told')
+  await here.until(async () => (await getCommand(here.store.read, id)).state === 'done', 'left')
+}
+
 test('a node that leaves is told only after its wards have moved, and then it is nobody to anybody', async () => {
   await using here = await fleetWorld()
   const members = await guardedFleet(here, 5)
@@ -73,13 +83,7 @@ test('a node that leaves is told only after its wards have moved, and then it is
   const others = members.filter((each) => each !== leaver)
   const { id, state } = await order(here, leaver, 'leave')
   assert.equal(state, 'preparing')
-  const told = () => leaver.got.some(({ kind }) => kind === 'command')
-  await here.until(() => {
-    // As long as anybody still needs it, it does not know.
-    if (others.some(({ set }) => set?.guardians.includes(leaver.id))) assert.equal(told(), false)
-    return told()
-  }, 'it is told')
-  await here.until(async () => (await getCommand(here.store.read, id)).state === 'done', 'left')
+  await leaves(here, leaver, others, id)
   for (const each of others) assert.equal(each.set?.guardians.includes(leaver.id), false)
   // What the others had for it is destroyed, so that its record can go.
   await here.until(
@@ -121,12 +125,7 @@ test('with two persons nobody moves until a leave is approved, and then its ward
   await here.first.agents.look()
   assert.deepEqual(await listReshares(here.store.read), [])
   assert.equal((await approve(here, id)).state, 'preparing')
-  const told = () => leaver.got.some(({ kind }) => kind === 'command')
-  await here.until(() => {
-    if (others.some(({ set }) => set?.guardians.includes(leaver.id))) assert.equal(told(), false)
-    return told()
-  }, 'it is told')
-  await here.until(async () => (await getCommand(here.store.read, id)).state === 'done', 'left')
+  await leaves(here, leaver, others, id)
 })
 
 test('an approval finds out by itself whom a node strands by then', async () => {
