@@ -24,10 +24,11 @@ import type { Enrolment, NodeReport } from '@holdfast/protocol/frames'
 import { createPins } from '@holdfast/seal'
 import { Agents } from './agents.ts'
 import { Coordinator } from './coordinator.ts'
-import { type EnrolmentDeps, enrolNode } from './enrolment-driver.ts'
+import { enrolmentDeps } from './enrolment-deps.ts'
+import { enrolNode } from './enrolment-driver.ts'
 import { filePin } from './file-pin.ts'
 import { createInvite } from './invites.ts'
-import { currentManifest, proposeManifest } from './manifests.ts'
+import { proposeManifest } from './manifests.ts'
 import type { StoreLocation } from './store.ts'
 
 // A real coordinator, real TLS, real sealed channel and sessions; the node's disk is the only thing
@@ -107,20 +108,7 @@ export async function world(over: Partial<ManifestInput> = {}, store?: StoreLoca
   )
   assert.equal(coordinator.state, 'running')
   const first = await instanceOf(coordinator, clock, 'one')
-  const deps: EnrolmentDeps = {
-    store: opened,
-    clock,
-    cluster,
-    authority: () => coordinator.header?.authority ?? '',
-    secret: (name) => coordinator.secret(name),
-    manifest: async () => {
-      const current = await currentManifest(coordinator)
-      assert.ok(current)
-      return current.manifest
-    },
-    coordinators: [first.url],
-    identity: coordinator.identity.digest,
-  }
+  const deps = enrolmentDeps(coordinator, clock, [first.url])
   return {
     directory,
     coordinator,

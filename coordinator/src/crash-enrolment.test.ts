@@ -9,7 +9,7 @@ import { createPins } from '@holdfast/seal'
 import { instanceOf, order, proven, TestNode, until, world } from './agents-fixture.ts'
 import { verifyAudit } from './audit.ts'
 import { Coordinator } from './coordinator.ts'
-import { enrolmentDeps } from './crash-reshare-fixture.ts'
+import { enrolmentDeps } from './enrolment-deps.ts'
 import { enrolNode } from './enrolment-driver.ts'
 import { enrolmentPatience, expireEnrolments } from './enrolments.ts'
 import { filePin } from './file-pin.ts'
@@ -91,7 +91,7 @@ async function goOn({ directory, node, invite }: Attempt): Promise<void> {
     later = enrolmentPatience + 1_000
     await expireEnrolments(store, clock)
     await node.openPort()
-    const deps = enrolmentDeps(coordinator, instance.url, clock)
+    const deps = enrolmentDeps(coordinator, clock, [instance.url])
     await enrolNode(deps, order(node, invite, 'web-1'), 'user:ada')
   }
   await node.session?.[Symbol.asyncDispose]()

@@ -1,37 +1,14 @@
 import { subscribe } from 'node:diagnostics_channel'
 import { readFile } from 'node:fs/promises'
 import { systemClock } from '@holdfast/base'
-import type { Coordinator } from './coordinator.ts'
-import { type EnrolmentDeps, type EnrolmentOrder, enrolNode } from './enrolment-driver.ts'
-import { currentManifest } from './manifests.ts'
+import { enrolmentDeps } from './enrolment-deps.ts'
+import { type EnrolmentOrder, enrolNode } from './enrolment-driver.ts'
 import { locateStore, runService } from './service.ts'
 
 // A coordinator process that ends itself with SIGKILL at its N-th durable write, or moment just before
 // or after a commit. With an order it enrols a node, and counts from there:
 //
 //   node crash-reshare-fixture.ts DIRECTORY N [ORDER.json]
-
-/** What enrolling needs of a coordinator that listens at `url`. */
-export function enrolmentDeps(
-  coordinator: Coordinator,
-  url: string,
-  clock = systemClock,
-): EnrolmentDeps {
-  return {
-    store: coordinator.store,
-    clock,
-    cluster: () => coordinator.header?.cluster ?? '',
-    authority: () => coordinator.header?.authority ?? '',
-    secret: (name) => coordinator.secret(name),
-    manifest: async () => {
-      const current = await currentManifest(coordinator)
-      if (current === undefined) throw new Error('there is no manifest')
-      return current.manifest
-    },
-    coordinators: [url],
-    identity: coordinator.identity.digest,
-  }
-}
 
 async function main(directory: string, at: number, orderFile: string): Promise<void> {
   let counts = orderFile === ''
@@ -54,7 +31,8 @@ async function main(directory: string, at: number, orderFile: string): Promise<v
       if (orderFile === '') return
       const order = JSON.parse(await readFile(orderFile, 'utf8')) as EnrolmentOrder // the test wrote it
       counts = true
-      await enrolNode(enrolmentDeps(coordinator, `https://127.0.0.1:${port}`), order, 'user:ada')
+      const deps = enrolmentDeps(coordinator, systemClock, [`https://127.0.0.1:${port}`])
+      await enrolNode(deps, order, 'user:ada')
     },
     stop.signal,
   )

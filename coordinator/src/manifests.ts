@@ -55,6 +55,15 @@ export async function manifestVersion({ store }: Coordinator): Promise<number> {
   return Number(row?.version ?? 0)
 }
 
+/** The manifest in force. @throws Fault coordinator.not_in_this_state when there is none yet */
+export async function requireManifest(coordinator: Coordinator): Promise<Manifest> {
+  const current = await currentManifest(coordinator)
+  if (current !== undefined) return current.manifest
+  throw coordinatorFault('coordinator.not_in_this_state', 'there is no manifest yet', {
+    hint: 'holdfast manifest set FILE',
+  })
+}
+
 /**
  * The holders to whom anything may be sealed: those of the sealed state, who have proven their shares.
  * The manifest's own may not have yet, and nobody must lose a way in to keys that nobody has shown.

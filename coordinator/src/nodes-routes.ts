@@ -10,11 +10,12 @@ import {
 } from './commands.ts'
 import type { Coordinator } from './coordinator.ts'
 import { checkDeparture } from './departures.ts'
-import { type EnrolmentDeps, enrolNode } from './enrolment-driver.ts'
+import { enrolmentDeps } from './enrolment-deps.ts'
+import { enrolNode } from './enrolment-driver.ts'
 import { type EnrolmentState, getEnrolment } from './enrolments.ts'
 import { coordinatorFault } from './faults.ts'
 import { createInvite, listInvites, revokeInvite } from './invites.ts'
-import { currentManifest, provenHolders } from './manifests.ts'
+import { currentManifest, provenHolders, requireManifest } from './manifests.ts'
 import { type Call, mount, type ServerDeps } from './mount.ts'
 import {
   freezeNode,
@@ -58,7 +59,7 @@ function mountInvites(app: OpenAPIHono, deps: NodeRoutesDeps): void {
     return { done: true as const }
   })
   mount(app, deps, nodeRoutes.enrol, async ({ body, caller }) =>
-    enrolNode(enrolmentDeps(deps), body, actor(caller)),
+    enrolNode(enrolmentDeps(coordinator, clock, deps.coordinators), body, actor(caller)),
   )
   mount(app, deps, nodeRoutes.enrolment, async ({ params }) => {
     const row = await getEnrolment(store.read, params.id ?? '')
@@ -118,7 +119,7 @@ function mountCommands(app: OpenAPIHono, deps: NodeRoutesDeps): void {
   const { coordinator, clock } = deps
   const { store } = coordinator
   mount(app, deps, nodeRoutes.command, async ({ params, body, caller }) => {
-    const manifest = await manifestOf(coordinator)
+    const manifest = await requireManifest(coordinator)
     const node = params.node ?? ''
     await deps.agents().flush()
     const command = await store.write((work) =>
@@ -135,7 +136,7 @@ function mountCommands(app: OpenAPIHono, deps: NodeRoutesDeps): void {
     getCommand(store.read, params.id ?? ''),
   )
   mount(app, deps, nodeRoutes.approve, async ({ params, caller }) => {
-    const rule = ruleOf(deps, await manifestOf(coordinator))
+    const rule = ruleOf(deps, await requireManifest(coordinator))
     await deps.agents().flush()
     const command = await store.write((work) =>
       approveCommand(work, clock, params.id ?? '', rule, actor(caller)),
@@ -192,31 +193,6 @@ export async function publishManifest(coordinator: Coordinator, agents: Agents):
     await publishFreeze(work, publisher)
   })
   await agents.look()
-}
-
-function enrolmentDeps(deps: NodeRoutesDeps): EnrolmentDeps {
-  const { coordinator, clock, coordinators } = deps
-  return {
-    store: coordinator.store,
-    clock,
-    cluster: () => coordinator.header?.cluster ?? '',
-    authority: () => coordinator.header?.authority ?? '',
-    secret: (name) => coordinator.secret(name),
-    manifest: async () => {
-      const manifest = await manifestOf(coordinator)
-      return { ...manifest, holders: provenHolders(coordinator, manifest) }
-    },
-    coordinators,
-    identity: coordinator.identity.digest,
-  }
-}
-
-async function manifestOf(coordinator: Coordinator): Promise<Manifest> {
-  const current = await currentManifest(coordinator)
-  if (current !== undefined) return current.manifest
-  throw coordinatorFault('coordinator.not_in_this_state', 'there is no manifest yet', {
-    hint: 'holdfast manifest set FILE',
-  })
 }
 
 function actor(caller: Call<typeof nodeRoutes.invite>['caller']): string {
