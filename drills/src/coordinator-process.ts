@@ -27,15 +27,15 @@ export interface CoordinatorPlace {
 const readyWithin = 60_000
 
 /** One coordinator in a process of its own, started and stopped any number of times. */
-export class CoordinatorProcess implements AsyncDisposable {
+export class CoordinatorProcess extends ManagedProcess {
   readonly name: string
   readonly directory: string
   readonly #place: CoordinatorPlace
-  readonly #process = new ManagedProcess(() => this.#launch())
   #port: number
   #identity = ''
 
   private constructor(place: CoordinatorPlace) {
+    super()
     this.name = place.name
     this.directory = place.directory
     this.#place = place
@@ -59,34 +59,12 @@ export class CoordinatorProcess implements AsyncDisposable {
     return this.#identity
   }
 
-  get pid(): number | undefined {
-    return this.#process.running?.pid
-  }
-
-  start(): Promise<void> {
-    return this.#process.start()
-  }
-
-  async #launch(): Promise<RunningProgram> {
+  protected override async launch(): Promise<RunningProgram> {
     const { command } = this.#place
     const { running, ready } = await startReady(command, this.#arguments(), readyLine, readyWithin)
     this.#port = ready.port
     this.#identity = ready.identity
     return running
-  }
-
-  /** SIGTERM, and waits for its end. */
-  async stop(): Promise<void> {
-    await this.#process.stop()
-  }
-
-  /** SIGKILL: what a power cut does to a process. */
-  async kill(): Promise<void> {
-    await this.#process.kill()
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop()
   }
 
   /** A client that accepts this identity only; the caller disposes of it. */

@@ -43,14 +43,14 @@ const eventsKept = 500
 /** Milliseconds between two looks for a reboot that was ordered. */
 const rebootLook = 200
 
-export class FleetNode implements AsyncDisposable {
+/** Its process is the agent's: SIGTERM and SIGKILL leave the machine its memory. */
+export class FleetNode extends ManagedProcess {
   readonly name: string
   readonly device: string
   readonly directory: string
   readonly memory: string
   readonly peerPort: number
   readonly #place: NodePlace
-  readonly #process = new ManagedProcess(() => this.#launch())
   readonly #wireguardPort: number
   readonly #events: NodeEvent[] = []
   #node = ''
@@ -58,6 +58,7 @@ export class FleetNode implements AsyncDisposable {
   #disposed = false
 
   private constructor(place: NodePlace, peerPort: number, wireguardPort: number) {
+    super()
     this.name = place.name
     this.device = join(place.home, 'disk.img')
     this.directory = join(place.home, 'node')
@@ -91,11 +92,6 @@ export class FleetNode implements AsyncDisposable {
     this.#node = node
   }
 
-  /** The process now; undefined while it is not running. */
-  get pid(): number | undefined {
-    return this.#process.running?.pid
-  }
-
   /** What it said since its last start, the oldest first. */
   get events(): readonly NodeEvent[] {
     return this.#events
@@ -106,11 +102,7 @@ export class FleetNode implements AsyncDisposable {
     return textOf(this.#last('phase')?.phase)
   }
 
-  start(): Promise<void> {
-    return this.#process.start()
-  }
-
-  async #launch(): Promise<RunningProgram> {
+  protected override async launch(): Promise<RunningProgram> {
     await mkdir(this.memory, { recursive: true, mode: 0o700 })
     // What only a boot makes, and a process that is started again finds.
     if (!(await exists(this.#bootId))) await writeDurable(this.#bootId, `${randomUUID()}\n`)
@@ -130,7 +122,7 @@ export class FleetNode implements AsyncDisposable {
 
   /** Goes down and comes back when the agent has told its machine to. */
   async #obeyReboot(running: RunningProgram): Promise<void> {
-    const isUp = () => this.#process.running === running
+    const isUp = () => this.running === running
     do await systemClock.sleep(rebootLook)
     while (isUp() && !(await exists(this.#rebootMark)))
     if (!isUp()) return
@@ -143,16 +135,6 @@ export class FleetNode implements AsyncDisposable {
     }
   }
 
-  /** Asks the agent to end (SIGTERM) and waits for that; the machine keeps its memory. */
-  async stop(): Promise<void> {
-    await this.#process.stop()
-  }
-
-  /** Ends the agent at once (SIGKILL); the machine keeps its memory. */
-  async kill(): Promise<void> {
-    await this.#process.kill()
-  }
-
   /** Ends the agent at once and empties what was only in memory. */
   async cutPower(): Promise<void> {
     await this.kill()
@@ -161,9 +143,9 @@ export class FleetNode implements AsyncDisposable {
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  override async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true
-    await this.stop()
+    await super[Symbol.asyncDispose]()
     await this.#rebooting
     await rm(this.memory, { recursive: true, force: true })
   }

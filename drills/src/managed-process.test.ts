@@ -3,10 +3,19 @@ import { test } from 'node:test'
 import { type RunningProgram, startProgram } from '@holdfast/base'
 import { ManagedProcess } from './managed-process.ts'
 
+/** What `launch` says is its program. */
+function managed(launch: () => Promise<RunningProgram>): ManagedProcess {
+  return new (class extends ManagedProcess {
+    protected launch(): Promise<RunningProgram> {
+      return launch()
+    }
+  })()
+}
+
 /** A program that runs until it is ended, and every process of it that was started. */
 function idler() {
   const started: RunningProgram[] = []
-  const idle = new ManagedProcess(async () => {
+  const idle = managed(async () => {
     const words = ['-e', 'console.log("ready"); setInterval(() => {}, 1e6)']
     const { running } = await startProgram(process.execPath, words, (line) => line === 'ready')
     started.push(running)
@@ -39,7 +48,7 @@ test('an end that is ordered during the start ends the process that comes of it'
 
 test('a start that fails is told to whoever started it, and another one may follow', async () => {
   let tries = 0
-  const failing = new ManagedProcess(async () => {
+  const failing = managed(async () => {
     tries += 1
     throw new Error('not now')
   })

@@ -23,19 +23,20 @@ export async function startReady<T>(
 }
 
 /** A program in a process of its own, started and ended any number of times. */
-export class ManagedProcess implements AsyncDisposable {
-  readonly #launch: () => Promise<RunningProgram>
+export abstract class ManagedProcess implements AsyncDisposable {
   #running: RunningProgram | undefined
   #starting: Promise<void> | undefined
 
-  /** `launch` starts the program and resolves when it is ready. */
-  constructor(launch: () => Promise<RunningProgram>) {
-    this.#launch = launch
-  }
+  /** Starts the program and resolves when it is ready. */
+  protected abstract launch(): Promise<RunningProgram>
 
   /** The process now; undefined while it is not running. */
   get running(): RunningProgram | undefined {
     return this.#running
+  }
+
+  get pid(): number | undefined {
+    return this.#running?.pid
   }
 
   /** Starts it unless it runs. Whoever asks while it is starting waits for that start. */
@@ -48,7 +49,7 @@ export class ManagedProcess implements AsyncDisposable {
 
   async #start(): Promise<void> {
     if (this.#running !== undefined) return
-    const running = await this.#launch()
+    const running = await this.launch()
     this.#running = running
     void running.ended.then(() => {
       if (this.#running === running) this.#running = undefined

@@ -21,16 +21,16 @@ export interface ServerPlace {
 const longestSocket = 100
 
 /** One key server in a process of its own, started and stopped any number of times. */
-export class ServerProcess implements FleetServer {
+export class ServerProcess extends ManagedProcess implements FleetServer {
   readonly name: string
   readonly directory: string
   readonly auditPath: string
   readonly #place: ServerPlace
-  readonly #process = new ManagedProcess(() => this.#launch())
   #port: number
   #socket = ''
 
   private constructor(place: ServerPlace) {
+    super()
     this.name = place.name
     this.directory = join(place.home, 'keys')
     this.auditPath = join(place.home, 'audit.log')
@@ -58,36 +58,16 @@ export class ServerProcess implements FleetServer {
     return this.#socket
   }
 
-  get pid(): number | undefined {
-    return this.#process.running?.pid
-  }
-
   get administration() {
     return adminClient(this.#socket)
   }
 
-  start(): Promise<void> {
-    return this.#process.start()
-  }
-
-  async #launch(): Promise<RunningProgram> {
+  protected override async launch(): Promise<RunningProgram> {
     const { command } = this.#place
     const { running, ready } = await startReady(command, this.#arguments(), readyLine)
     this.#port = ready.port
     this.#socket = ready.adminSocket
     return running
-  }
-
-  async stop(): Promise<void> {
-    await this.#process.stop()
-  }
-
-  async kill(): Promise<void> {
-    await this.#process.kill()
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop()
   }
 
   /** Thumbprint of the signing key it advertises, read where it cannot be forged: at the server. */
