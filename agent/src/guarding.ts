@@ -101,6 +101,7 @@ export class Guarding implements AsyncDisposable {
   async #openLog(): Promise<void> {
     const { directory, guardian, clock } = this.#deps
     await guardian.keys.wards() // makes the directory
+    await guardian.keys.finishRetiring()
     await guardian.keys.sealPlain()
     const path = join(directory, 'releases.log')
     const { log, entries } = await ReleaseLog.open(path, () => clock.now(), {

@@ -26,8 +26,13 @@ import { isSealed, type KeySeal, plainSeal } from './key-seal.ts'
 // What a guardian holds for its wards: one exchange key per ward and epoch, outside the guardian's own
 // vault so that a power cut of the whole fleet is no mutual lock.
 //   DIR/wards/WARD/EPOCH.jwk      the private key, with the ward's public identity
-//   DIR/wards/WARD/EPOCH.retired  that epoch is over; its key is never made again
-// Making a key that is there gives the same key: a repeated order changes nothing.
+//   DIR/wards/WARD/EPOCH.retired  that epoch and all before it are over; no key of them is made again
+// Making a key that is there gives the same key: a repeated order changes nothing. The mark comes before
+// the keys go, so that one write ends all of them, whenever the power goes.
+//
+// Changes are made one at a time, in the order of the calls: orders may come at once, from a session
+// that has just ended and from the next. The directory's lock keeps other processes out. Answering wards
+// does not wait for them.
 
 export interface WardKey {
   ward: string
@@ -45,9 +50,16 @@ const fileSchema = z.strictObject({
   key: z.record(z.string(), z.unknown()),
 })
 
+/** The files of a ward: epochs that have one, ascending, and the epoch up to which all are over. */
+interface Standing {
+  files: number[]
+  retired: number
+}
+
 export class WardKeys {
   readonly #directory: string
   readonly #keeping: KeySeal
+  #queue: Promise<unknown> = Promise.resolve()
 
   constructor(directory: string, keeping: KeySeal = plainSeal) {
     this.#directory = join(directory, 'wards')
@@ -56,11 +68,13 @@ export class WardKeys {
 
   /** Seals the keys that were made before there was a TPM. */
   async sealPlain(): Promise<void> {
-    if (this.#keeping.kind === 'file') return
+    if (this.#keeping.kind !== 'file') await this.#inTurn(() => this.#sealPlain())
+  }
+
+  async #sealPlain(): Promise<void> {
     for (const ward of await this.wards()) {
       for (const epoch of await this.epochs(ward)) {
-        const path = join(this.#folder(ward), `${epoch}.jwk`)
-        const bytes = await readIfPresent(path, 16_384)
+        const bytes = await readIfPresent(this.#path(ward, epoch), 16_384)
         if (bytes === undefined || isSealed(bytes)) continue
         using content = Secret.take(bytes)
         await this.#write(ward, epoch, content)
@@ -68,9 +82,16 @@ export class WardKeys {
     }
   }
 
+  /** Destroys what is left of retired keys, when the power went while they were being destroyed. */
+  async finishRetiring(): Promise<void> {
+    await this.#inTurn(async () => {
+      for (const ward of await this.#folders()) await this.#destroyRetired(ward)
+    })
+  }
+
   async #write(ward: string, epoch: number, content: Secret): Promise<void> {
     using written = await this.#keeping.wrap(sealedName(ward, epoch), content)
-    await writeDurable(join(this.#folder(ward), `${epoch}.jwk`), written.reveal())
+    await writeDurable(this.#path(ward, epoch), written.reveal())
   }
 
   /**
@@ -79,28 +100,37 @@ export class WardKeys {
    */
   async prepare(ward: string, identity: string, epoch: number): Promise<EcPublicJwk> {
     if (keyIdOf(identity) !== ward) throw malformed('the identity is not of the ward')
-    const folder = this.#folder(ward)
-    await ensureDirectory(folder)
+    return await this.#inTurn(() => this.#prepare(ward, identity, epoch))
+  }
+
+  async #prepare(ward: string, identity: string, epoch: number): Promise<EcPublicJwk> {
+    if (epoch <= (await this.#standing(ward)).retired) throw stale(ward, epoch)
     const found = await this.#read(ward, epoch)
     if (found !== undefined) return bareJwk(found.key)
-    if ((await this.#names(ward)).includes(`${epoch}.retired`)) throw stale(ward, epoch)
     const key = generateEcKey('P-256')
     const file = { v: 1, ward, identity, epoch, key }
     using content = Secret.copy(`${canonicalJson(file)}\n`)
+    await ensureDirectory(this.#folder(ward))
     await this.#write(ward, epoch, content)
     return bareJwk(key)
   }
 
   /** Destroys the key of an epoch and all before it; says how many there were. */
   async retire(ward: string, epoch: number): Promise<number> {
-    const epochs = (await this.epochs(ward)).filter((each) => each <= epoch)
-    await ensureDirectory(this.#folder(ward))
-    await writeDurable(join(this.#folder(ward), `${epoch}.retired`), '')
-    for (const each of epochs) {
-      if (each !== epoch) await writeDurable(join(this.#folder(ward), `${each}.retired`), '')
-      await shredDurable(join(this.#folder(ward), `${each}.jwk`))
-    }
-    return epochs.length
+    const folder = this.#folder(ward)
+    return await this.#inTurn(async () => {
+      await ensureDirectory(folder)
+      const { retired } = await this.#standing(ward)
+      if (epoch > retired) await writeDurable(join(folder, `${epoch}.retired`), '')
+      return await this.#destroyRetired(ward)
+    })
+  }
+
+  async #destroyRetired(ward: string): Promise<number> {
+    const { files, retired } = await this.#standing(ward)
+    const over = files.filter((epoch) => epoch <= retired)
+    for (const epoch of over) await shredDurable(this.#path(ward, epoch))
+    return over.length
   }
 
   /**
@@ -109,13 +139,15 @@ export class WardKeys {
    *   agent.ward_key_damaged
    */
   async find(ward: string, epoch: number, kid: string): Promise<WardKey> {
-    const names = await this.#names(ward)
-    if (names.length === 0)
+    // The key before the mark: one that is read while it is destroyed is damaged, and marked by then.
+    const [reading] = await Promise.allSettled([this.#read(ward, epoch)])
+    const { files, retired } = await this.#standing(ward)
+    if (files.length === 0 && retired === 0)
       throw agentFault('agent.ward_unknown', `node ${ward} is not a ward of this guardian`)
-    if (names.includes(`${epoch}.retired`)) throw stale(ward, epoch)
-    const found = await this.#read(ward, epoch)
-    if (found?.kid === kid) return found
-    const epochs = await this.epochs(ward)
+    if (epoch <= retired) throw stale(ward, epoch)
+    if (reading.status === 'rejected') throw reading.reason
+    if (reading.value?.kid === kid) return reading.value
+    const epochs = files.filter((each) => each > retired)
     throw agentFault(
       'agent.ward_key_absent',
       `this guardian has no key ${kid} of epoch ${epoch}; it has epochs ${epochs.join(', ') || 'none'}`,
@@ -123,39 +155,52 @@ export class WardKeys {
     )
   }
 
-  /** The epochs of a ward that have keys, in their order. */
+  /** The epochs of a ward that have keys and are not over, in their order. */
   async epochs(ward: string): Promise<number[]> {
-    return (await this.#names(ward))
-      .flatMap((name) => /^(\d{1,15})\.jwk$/.exec(name)?.[1] ?? [])
-      .map(Number)
-      .sort((a, b) => a - b)
+    const { files, retired } = await this.#standing(ward)
+    return files.filter((epoch) => epoch > retired)
   }
 
   /** Everybody that this node guards. */
   async wards(): Promise<string[]> {
     await ensureDirectory(this.#directory)
-    const all = await listDirectory(this.#directory)
+    const all = await this.#folders()
     const living = await Promise.all(all.map(async (ward) => (await this.epochs(ward)).length > 0))
     return all.filter((_, index) => living[index])
   }
 
-  async #names(ward: string): Promise<string[]> {
-    try {
-      return await listDirectory(this.#folder(ward))
-    } catch (error) {
-      if ((error as { code?: string }).code === 'base.file_absent') return []
-      throw error
-    }
+  /** Runs a change after those before it, however they ended. */
+  async #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const turn = this.#queue.then(change)
+    this.#queue = turn.catch(() => undefined)
+    return await turn
+  }
+
+  /** Every folder of a ward; what else somebody has put there is nothing of ours. */
+  async #folders(): Promise<string[]> {
+    return (await listDirectory(this.#directory)).filter(isNodeId)
+  }
+
+  async #standing(ward: string): Promise<Standing> {
+    const names = await listDirectory(this.#folder(ward))
+    const numbers = (form: RegExp) =>
+      names.flatMap((name) => form.exec(name)?.[1] ?? []).map(Number)
+    const files = numbers(/^(\d{1,15})\.jwk$/).sort((a, b) => a - b)
+    return { files, retired: Math.max(0, ...numbers(/^(\d{1,15})\.retired$/)) }
   }
 
   /** The name comes from outside: only an exact node id becomes a path. */
   #folder(ward: string): string {
-    if (!/^[A-Za-z0-9_-]{43}$/.test(ward)) throw malformed('that is not a node id')
+    if (!isNodeId(ward)) throw malformed('that is not a node id')
     return join(this.#directory, ward)
   }
 
+  #path(ward: string, epoch: number): string {
+    return join(this.#folder(ward), `${epoch}.jwk`)
+  }
+
   async #read(ward: string, epoch: number): Promise<WardKey | undefined> {
-    const path = join(this.#folder(ward), `${epoch}.jwk`)
+    const path = this.#path(ward, epoch)
     const bytes = await readIfPresent(path, 16_384)
     if (bytes === undefined) return undefined
     using content = await this.#keeping.unwrap(sealedName(ward, epoch), bytes)
@@ -177,6 +222,8 @@ export class WardKeys {
 
 /** What a sealed file says it is, so that one ward's key cannot be put in another's place. */
 const sealedName = (ward: string, epoch: number) => `wards/${ward}/${epoch}.jwk`
+
+const isNodeId = (name: string) => /^[A-Za-z0-9_-]{43}$/.test(name)
 
 function keyIdOf(identity: string): string | undefined {
   try {
