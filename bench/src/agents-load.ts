@@ -2,17 +2,11 @@ import { createPrivateKey } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '@holdfast/base'
-import {
-  type AgentSession,
-  connectSession,
-  type Hello,
-  pinnedTls,
-  type SessionState,
-  type Welcome,
-} from '@holdfast/link'
-import type { AgentFrame, NodeReport } from '@holdfast/protocol/frames'
+import { connectSession, pinnedTls, type SessionState } from '@holdfast/link'
+import type { AgentFrame } from '@holdfast/protocol/frames'
 import type { FleetAgent } from './agents-fleet.ts'
 import type { AgentsOrder } from './agents-plan.ts'
+import { LoadAgent } from './load-agent.ts'
 import { ReshareBehaviour } from './reshare-behaviour.ts'
 import { type Figures, median, quantile } from './statistics.ts'
 
@@ -22,29 +16,6 @@ import { type Figures, median, quantile } from './statistics.ts'
 // documents without checking their signatures, and carries no command out.
 
 type Order<K extends AgentsOrder['do']> = Extract<AgentsOrder, { do: K }>
-
-export class LoadAgent {
-  readonly facts: FleetAgent
-  session: AgentSession | undefined
-  isOpen = false
-  report: NodeReport
-  /** What an agent keeps of the last welcome, to say it in its next hello. */
-  witnessed: Pick<Hello, 'witnessed'> = {}
-
-  constructor(facts: FleetAgent) {
-    this.facts = facts
-    this.report = facts.report
-  }
-
-  /** Kept until a coordinator has it. */
-  tell(frame: AgentFrame): void {
-    this.session?.deliver(frame).catch(() => undefined) // the bench is over
-  }
-
-  welcomed({ cluster, generation, proof }: Welcome): void {
-    this.witnessed = { witnessed: { cluster, generation, proof } }
-  }
-}
 
 export class AgentsLoad {
   readonly agents: LoadAgent[] = []

@@ -2,7 +2,7 @@ import { createPrivateKey } from 'node:crypto'
 import { canonicalJson, type JsonObject } from '@holdfast/base'
 import { bareJwk, generateEcKey } from '@holdfast/crypto'
 import { type Instruction, signBody } from '@holdfast/link'
-import type { LoadAgent } from './agents-load.ts'
+import type { LoadAgent } from './load-agent.ts'
 
 // What an agent answers while wards move: as a guardian it makes a real key, signs it with its identity
 // and remembers it; as a ward it takes its new set over at once and reports it. A real ward would first
