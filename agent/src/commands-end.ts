@@ -1,9 +1,9 @@
 import { isObject } from '@holdfast/base'
 import type { PanicLevel, PanicPlan } from '@holdfast/vault'
 import type { CommandHandler } from './command-handler.ts'
-import type { HandlerDeps } from './command-table.ts'
 import { agentFault } from './faults.ts'
-import type { LifeEvent } from './life.ts'
+import type { HandlerDeps } from './handler-deps.ts'
+import type { LifeEvent } from './life-event.ts'
 
 // Ends of a node's life begin here; the life carries them out, over restarts, and answers when they
 // are over.

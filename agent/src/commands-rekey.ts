@@ -1,7 +1,7 @@
 import { systemClock } from '@holdfast/base'
 import type { CommandHandler } from './command-handler.ts'
-import type { HandlerDeps } from './command-table.ts'
 import { agentFault } from './faults.ts'
+import type { HandlerDeps } from './handler-deps.ts'
 
 const lookAgain = 500
 /** Milliseconds that a node which has just started is given to open by itself. */

@@ -1,6 +1,6 @@
 import { commandData } from '@holdfast/protocol/commands'
 import type { CommandHandler } from './command-handler.ts'
-import type { HandlerDeps } from './command-table.ts'
+import type { HandlerDeps } from './handler-deps.ts'
 import { publicPem } from './identity.ts'
 
 /** How the node stands, and what holders need to open its vault from afar. */

@@ -1,5 +1,5 @@
 import type { CommandHandler } from './command-handler.ts'
-import type { HandlerDeps } from './command-table.ts'
+import type { HandlerDeps } from './handler-deps.ts'
 
 /**
  * Opens the vault with a pushed passphrase. It is never written down, not even sealed: the key that it

@@ -4,7 +4,7 @@ import { keyId, openEnrolmentPort } from '@holdfast/link'
 import type { Enrolment, NodeCard } from '@holdfast/protocol/frames'
 import { agentFault } from './faults.ts'
 import { type NodeKeys, publicKeys } from './identity.ts'
-import type { LifeEvent } from './life.ts'
+import type { LifeEvent } from './life-event.ts'
 import { automaticPolicy, recoveryPolicy } from './node-policy.ts'
 import type { NodeVault } from './node-vault.ts'
 

@@ -1,4 +1,4 @@
-import type { LifeEffect, LifeEvent } from './life.ts'
+import type { LifeEffect, LifeEvent } from './life-event.ts'
 import { factoryState, type LifeState, type Task } from './life-state.ts'
 
 // How a node's life ends, decided: it leaves, it is reset, or somebody panics. Pure, and a part of

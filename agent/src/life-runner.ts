@@ -1,5 +1,6 @@
 import { type Clock, canonicalJson, messageOf } from '@holdfast/base'
-import { due, type LifeEffect, type LifeEvent, step } from './life.ts'
+import { due, step } from './life.ts'
+import type { LifeEffect, LifeEvent } from './life-event.ts'
 import type { LifeState } from './life-state.ts'
 
 // Carries a node's life out: one event after the other is decided and made durable, and one effect at a

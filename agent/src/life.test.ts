@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { due, type LifeEffect, type LifeEvent, step } from './life.ts'
+import { due, step } from './life.ts'
+import type { LifeEffect, LifeEvent } from './life-event.ts'
 import { factoryState, type GuardianSet, type LifeState, lifeStateSchema } from './life-state.ts'
 import { SimulationFailure, simulate } from './simulator.ts'
 

@@ -1,5 +1,6 @@
 import type { Enrolment } from '@holdfast/protocol/frames'
 import { dueOfEnd, ending, isEnd, ordered as orderedEnd } from './life-end.ts'
+import type { LifeEffect, LifeEvent } from './life-event.ts'
 import { factoryState, type GuardianSet, type LifeState, type Task } from './life-state.ts'
 
 // A node's life, decided. `step` is pure: it takes the state and something that happened and gives
@@ -12,67 +13,6 @@ import { factoryState, type GuardianSet, type LifeState, type Task } from './lif
 // - a disk is only formatted after it has been seen empty in this very enrolment;
 // - old ways in go only after the new one has been proven; an erasure begun is never taken back;
 // - what panic 1 has shut, only an operator's key opens.
-
-export type LifeEvent =
-  /** The agent has started; `open` says that the vault is still mapped. */
-  | { kind: 'started'; open: boolean }
-  | { kind: 'accepted'; enrolment: Enrolment }
-  /** The coordinator orders a set of guardians. */
-  | { kind: 'ordered'; set: GuardianSet }
-  /**
-   * What the disk carries: `ours` is a finished vault of this enrolment, `restored` a vault that was
-   * wiped by panic 2 and whose header the holders have brought back.
-   */
-  | {
-      kind: 'probed'
-      found: 'nothing' | 'unfinished' | 'ours' | 'restored' | 'occupied'
-      text: string
-    }
-  | { kind: 'formatted' }
-  | { kind: 'closed' }
-  /** `operator`: by a pushed key, not by the automatic ways. */
-  | { kind: 'opened'; by?: 'operator' }
-  | { kind: 'bound'; keyslot: number }
-  | { kind: 'proven' }
-  | { kind: 'dropped' }
-  | { kind: 'handed_over' }
-  | { kind: 'handover_refused'; text: string }
-  | { kind: 'erased' }
-  | { kind: 'forgotten' }
-  | { kind: 'reported' }
-  | { kind: 'failed'; text: string }
-  | { kind: 'wrong_key' }
-  | { kind: 'leave'; command: string; force?: boolean }
-  | { kind: 'wipe'; command: string }
-  | { kind: 'panic'; level: 1 | 2 | 3; command: string }
-
-export type LifeEffect =
-  | { kind: 'open_port' }
-  | { kind: 'probe' }
-  | { kind: 'format'; enrolment: Enrolment; set?: GuardianSet }
-  | { kind: 'close' }
-  /** Every way at once, for ever, and an operator's push at the same time. */
-  | { kind: 'unlock' }
-  /** Add the way in through this set, or find the one that was added before. */
-  | { kind: 'bind'; set: GuardianSet }
-  /** Open by this keyslot alone; with `reopen` after closing the vault. */
-  | { kind: 'prove'; keyslot: number; reopen: boolean }
-  /** Remove every automatic way but this keyslot. */
-  | { kind: 'drop'; keep: number }
-  /** Ask the coordinator to find others for this node's wards. */
-  | { kind: 'hand_over'; command: string; force?: boolean }
-  /** Close the vault and write a receipt of it; nothing is destroyed. */
-  | { kind: 'lock'; command: string }
-  /** Destroy the keys, as the level says: 2 leaves the holders a sealed header, 3 leaves nothing. */
-  | { kind: 'erase'; command: string; level: 1 | 2 | 3 }
-  /** Destroy this node's identity and all it remembers; what starts after it is a new machine. */
-  | { kind: 'forget'; command: string }
-  | {
-      kind: 'report'
-      what: 'enrolled' | 'refused' | 'reshared' | 'left' | 'wiped' | 'locked'
-      id: string
-      text: string
-    }
 
 export interface Step {
   state: LifeState

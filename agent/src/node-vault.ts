@@ -26,7 +26,7 @@ import {
   type VolumeRef,
   vaultFault,
 } from '@holdfast/vault'
-import type { LifeEvent } from './life.ts'
+import type { LifeEvent } from './life-event.ts'
 import type { GuardianSet } from './life-state.ts'
 import {
   automaticPolicy,

@@ -1,4 +1,4 @@
-import type { LifeEffect, LifeEvent } from './life.ts'
+import type { LifeEffect, LifeEvent } from './life-event.ts'
 import type { LifeState } from './life-state.ts'
 
 // A disk as far as a node's life can tell: its header, its ways in, whether it is open. Every change

@@ -1,4 +1,5 @@
-import { type LifeEffect, type LifeEvent, step as lifeStep, type Step } from './life.ts'
+import { step as lifeStep, type Step } from './life.ts'
+import type { LifeEffect, LifeEvent } from './life-event.ts'
 import { factoryState, type GuardianSet, type LifeState } from './life-state.ts'
 import { type Disk, SimulatedDisk } from './simulator-disk.ts'
 

@@ -6,8 +6,8 @@ import type { UnlockAnswer } from '@holdfast/protocol/locked-state'
 import type { Unlocked } from '@holdfast/vault'
 import { z } from 'zod'
 import { agentFault } from './faults.ts'
-import type { LifeEvent } from './life.ts'
 import { isEnd } from './life-end.ts'
+import type { LifeEvent } from './life-event.ts'
 import type { LifeState } from './life-state.ts'
 
 // The one way by which a pushed key opens the vault, whether it came as a command or to the peer port.

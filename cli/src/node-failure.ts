@@ -1,9 +1,10 @@
 import { baseFault, Fault, type FaultKind, type FaultOptions } from '@holdfast/base'
 import { linkFault } from '@holdfast/link'
+import type { commandSchema } from '@holdfast/protocol'
 import { sealFault } from '@holdfast/seal'
 import { vaultFault } from '@holdfast/vault'
+import type { z } from 'zod'
 import { cliFault } from './faults.ts'
-import type { Ordered } from './node-order.ts'
 
 // What a node answers when it could not do something: a code of one of its parts and a sentence. Here
 // it becomes the fault that it was there, with what to do about it.
@@ -24,9 +25,11 @@ const hints: Readonly<Record<string, string>> = {
   'vault.passphrase_wrong': 'nothing was changed, and the attempt was counted',
 }
 
+type Failed = Pick<z.output<typeof commandSchema>, 'id' | 'node' | 'command' | 'code' | 'message'>
+
 /** The fault of a failed command. @param name the node's, for what to type next */
 export function failureOf(
-  { id, node, command, code, message }: Ordered,
+  { id, node, command, code, message }: Failed,
   name = node.slice(0, 12),
 ): Fault {
   const details = { command: id, node }
