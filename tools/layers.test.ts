@@ -56,6 +56,7 @@ const testSupport = [
   'agent/src/crash-lab.ts',
   'agent/src/first-boot-child.ts',
   'agent/src/kill-at-effect.ts',
+  'agent/src/killed-child.ts',
   'agent/src/peer-fleet.ts',
   'agent/src/release-log-child.ts',
   'agent/src/simulator-disk.ts',

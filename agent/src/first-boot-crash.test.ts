@@ -1,16 +1,12 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { cp, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { makeKeys } from './identity.ts'
+import { runKilled } from './killed-child.ts'
 import { openNodeDirectory } from './node-directory.ts'
 import { isTokenOf, ServiceTokens, SigningKey } from './node-secrets.ts'
-
-const file = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 
 interface Ran {
   killed: boolean
@@ -19,22 +15,9 @@ interface Ran {
 
 /** Runs a first boot as a process of its own, killed after so many effects. */
 async function boot(folder: string, killAt: number, renew = ''): Promise<Ran> {
-  const args = ['--import', file('kill-at-effect.ts'), file('first-boot-child.ts')]
-  const child = spawn(
-    process.execPath,
-    [...args, join(folder, 'node'), join(folder, 'vault'), renew],
-    {
-      env: { ...process.env, HOLDFAST_KILL_AT: `${killAt}` },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  )
-  const [out, errors]: [Buffer[], Buffer[]] = [[], []]
-  child.stdout.on('data', (chunk: Buffer) => out.push(chunk))
-  child.stderr.on('data', (chunk: Buffer) => errors.push(chunk))
-  const [code, signal] = (await once(child, 'close')) as [number | null, string | null] // its arguments
-  if (signal === 'SIGKILL') return { killed: true, outcomes: [] }
-  assert.equal(code, 0, Buffer.concat(errors).toString('utf8'))
-  return { killed: false, outcomes: JSON.parse(Buffer.concat(out).toString('utf8')) }
+  const args = [join(folder, 'node'), join(folder, 'vault'), renew]
+  const { killed, text } = await runKilled('first-boot-child.ts', args, killAt)
+  return { killed, outcomes: killed ? [] : JSON.parse(text) }
 }
 
 const brief = ({ outcomes }: Ran) => outcomes.map(({ name, outcome }) => `${name} ${outcome}`)

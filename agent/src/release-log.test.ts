@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import {
   appendFile,
   mkdir,
@@ -15,7 +13,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import { runKilled } from './killed-child.ts'
 import type { ReleaseEntry } from './release-entries.ts'
 import { ReleaseLog, type ReleaseLogOptions, verifyReleaseLog } from './release-log.ts'
 
@@ -177,22 +175,10 @@ test('an append that fails leaves a log that goes on', async () => {
   assert.deepEqual(events, ['released', 'torn', 'released'])
 })
 
-const file = (name: string) => fileURLToPath(new URL(name, import.meta.url))
-
 /** Appends as a process of its own, killed after so many effects; what it said, line by line. */
 async function appending(path: string, killAt: number, count: number) {
-  const args = ['--import', file('kill-at-effect.ts'), file('release-log-child.ts'), path]
-  const child = spawn(process.execPath, [...args, `${count}`], {
-    env: { ...process.env, HOLDFAST_KILL_AT: `${killAt}` },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  const [out, errors]: [Buffer[], Buffer[]] = [[], []]
-  child.stdout.on('data', (chunk: Buffer) => out.push(chunk))
-  child.stderr.on('data', (chunk: Buffer) => errors.push(chunk))
-  const [code, signal] = (await once(child, 'close')) as [number | null, string | null] // its arguments
-  const killed = signal === 'SIGKILL'
-  if (!killed) assert.equal(code, 0, Buffer.concat(errors).toString('utf8'))
-  return { killed, lines: Buffer.concat(out).toString('utf8').trimEnd().split('\n') }
+  const { killed, text } = await runKilled('release-log-child.ts', [path, `${count}`], killAt)
+  return { killed, lines: text.trimEnd().split('\n') }
 }
 
 test('killed at every step of a change of segments, nothing is lost and nothing does not fit', async () => {
