@@ -11,6 +11,8 @@ export async function listenAsTangd(
   const address = `TCP4-LISTEN:${port},bind=127.0.0.1,fork,reuseaddr,backlog=512`
   const command = `exec socat -d -d ${address} EXEC:"/usr/libexec/tangd ${directory}" 2>&1`
   const said = /listening on .*:(\d+)$/
-  const { running, line } = await startProgram('bash', ['-c', command], (text) => said.test(text))
+  const { running, line } = await startProgram('bash', ['-c', command], (text) => said.test(text), {
+    readyWithin: 60_000,
+  })
   return { running, port: Number(said.exec(line)?.[1]) }
 }

@@ -14,6 +14,7 @@ import {
   scratch,
   startProcess,
   statusOf,
+  until,
 } from './server-fixture.ts'
 
 // Real processes: a primary and two workers on one port.
@@ -46,14 +47,6 @@ async function childrenOf({ pid }: Served): Promise<number[]> {
     .split(' ')
     .map(Number)
     .filter((child) => child > 0)
-}
-
-async function until(what: string, check: () => Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 400; attempt += 1) {
-    if (await check()) return
-    await new Promise((resolve) => setTimeout(resolve, 25))
-  }
-  assert.fail(`never: ${what}`)
 }
 
 /** Statuses of `count` recoveries, each on a connection of its own, all at once. */
@@ -140,9 +133,10 @@ test('what the workers do is counted and remembered in one place', async () => {
 
 test('both workers take part', async () => {
   await using pool = await startPool()
-  const ticks = async () =>
+  const workers = await childrenOf(pool.server)
+  const ticks = () =>
     Promise.all(
-      (await childrenOf(pool.server)).map(async (pid) => {
+      workers.map(async (pid) => {
         const text = await readFile(`/proc/${pid}/stat`, 'utf8')
         return Number(text.slice(text.lastIndexOf(')')).split(' ')[12])
       }),

@@ -1,9 +1,10 @@
+import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseJsonObject, run, startProgram } from '@holdfast/base'
+import { parseJsonObject, run, startProgram, systemClock } from '@holdfast/base'
 import { createLog } from '@holdfast/base/log'
 import { listenAsTangd } from '@holdfast/base/tangd-fixture'
 import { type CurveName, generateEcKey, jwkOf, pointOf } from '@holdfast/crypto'
@@ -46,7 +47,7 @@ export async function startProcess(
     process.execPath,
     [main, ...args],
     (text) => text.includes('"ready"'),
-    { onLine: (text) => lines.push(text), readyWithin: 60_000 },
+    { onLine: (text) => lines.push(text), readyWithin: 60_000, grace: 60_000 },
   )
   const ready = parseJsonObject(line, 'the ready line')
   return {
@@ -83,7 +84,7 @@ export async function exchange(
       else resolve()
     })
   })
-  socket.setTimeout(8_000, () => socket.destroy())
+  socket.setTimeout(60_000, () => socket.destroy())
   await Promise.race([once(socket, 'connect'), finished])
   socket.write(request)
   await finished
@@ -113,6 +114,15 @@ export function post(path: string, body: string): string {
   const length = Buffer.byteLength(body)
   const type = 'Content-Type: application/jwk+json'
   return `POST ${path} HTTP/1.1\r\nHost: k\r\n${type}\r\nContent-Length: ${length}\r\n\r\n${body}`
+}
+
+/** Asks until it is so, for as long as a busy machine may need. */
+export async function until(what: string, check: () => Promise<boolean>): Promise<void> {
+  for (let attempt = 0; attempt < 4_000; attempt += 1) {
+    if (await check()) return
+    await systemClock.sleep(25)
+  }
+  assert.fail(`never: ${what}`)
 }
 
 /** A valid blinded point on the curve, as clevis sends it. */
