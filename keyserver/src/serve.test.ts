@@ -148,8 +148,12 @@ test('a damaged or loose new file changes nothing for the others, and health say
   await using server = await serveScratch()
   await writeFile(join(server.directory, 'half.jwk'), '{"kty":"EC",', { mode: 0o600 })
   const loose = makeKey('exchange', 'P-256')
-  await writeKey(server.directory, loose)
-  await chmod(join(server.directory, `${loose.kid}.jwk`), 0o666)
+  const name = `${loose.kid}.jwk`
+  await using elsewhere = await scratch()
+  await writeKey(elsewhere.path, loose)
+  await chmod(join(elsewhere.path, name), 0o666)
+  // Loose from the start: one that was served before stays served.
+  await rename(join(elsewhere.path, name), join(server.directory, name))
   await until('both are reported', async () => {
     const reply = bodyOf(await exchange(server.port, get('/healthz')))
     return JSON.parse(reply).reasons.includes('2 key files have a problem')
