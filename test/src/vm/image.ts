@@ -28,6 +28,8 @@ const modules = [
   'af_alg',
   'ext4',
   'loop',
+  'veth',
+  'wireguard',
 ]
 
 const programs = [
@@ -148,5 +150,13 @@ export async function copyWithLibraries(root: string, from: string, to: string):
   for (const [, library = ''] of stdout.toString('utf8').matchAll(/(?:=> )?(\/\S+) \(0x/g)) {
     await mkdir(join(root, dirname(library)), { recursive: true })
     await copyFile(library, join(root, library)).catch(() => undefined)
+  }
+}
+
+/** Adds files of this machine to the tree of an image, by their paths in the guest. */
+export async function addFiles(root: string, files: Record<string, string>): Promise<void> {
+  for (const [to, from] of Object.entries(files)) {
+    await mkdir(dirname(join(root, to)), { recursive: true })
+    await copyFile(from, join(root, to))
   }
 }

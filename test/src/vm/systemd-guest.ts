@@ -1,6 +1,6 @@
 import { copyFile, mkdir, symlink, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
-import { copyWithLibraries } from './image.ts'
+import { join } from 'node:path'
+import { addFiles, copyWithLibraries } from './image.ts'
 
 // What a guest needs besides `image.ts` to run Debian's systemd as process 1: its programs, a journal,
 // the targets between them, and one service that is the test.
@@ -105,8 +105,5 @@ export async function addSystemd(
   await writeFile(join(root, 'etc/nsswitch.conf'), 'passwd: files\ngroup: files\n')
   await writeFile(join(root, 'etc/machine-id'), `${'0123456789abcdef'.repeat(2)}\n`)
   await writeFile(join(root, 'etc/os-release'), 'ID=guest\nNAME=guest\n')
-  for (const [to, from] of Object.entries(files)) {
-    await mkdir(dirname(join(root, to)), { recursive: true })
-    await copyFile(from, join(root, to))
-  }
+  await addFiles(root, files)
 }
