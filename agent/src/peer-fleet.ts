@@ -100,6 +100,7 @@ async function testGuardian(
     frozen: new Map(),
     time: { now: 0 },
     start: async () => {
+      await guardian.keys.finishRetiring()
       const { log, entries } = await ReleaseLog.open(join(directory, 'releases.log'), () => 0)
       const deps: GuardianDeps = {
         node: identity.node,
