@@ -8,7 +8,7 @@ import {
   type Witness,
 } from '@holdfast/link'
 import { recordAlone } from './audit.ts'
-import { openCommands } from './commands.ts'
+import { openCommands } from './commands-delivery.ts'
 import type { Coordinator } from './coordinator.ts'
 
 // Whether an agent comes in. Its key was proven by TLS; what counts here is its record: without one a

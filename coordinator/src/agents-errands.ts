@@ -13,6 +13,7 @@ import { z } from 'zod'
 import { record } from './audit.ts'
 import type { Result } from './commands.ts'
 import type { Database, Store, Work } from './store.ts'
+import { Together } from './together.ts'
 
 // The coordinator's own errands to agents: making and destroying keys for wards, and moving a ward to
 // its new guardians. What is to be said follows from the rows of `ward_keys` and `reshares` alone; it
@@ -325,36 +326,4 @@ async function orderErrand(database: Database, ward: string, id: string) {
     .where('id', '=', id)
     .where('ward', '=', ward)
     .executeTakeFirst()
-}
-
-type Change = (work: Work) => Promise<void>
-
-/** What comes while a transaction is under way shares the next one. */
-class Together {
-  readonly #store: Store
-  #next: { changes: Change[]; done: Promise<void> } | undefined
-  #last: Promise<unknown> = Promise.resolve()
-
-  constructor(store: Store) {
-    this.#store = store
-  }
-
-  /** Resolves when the change is durable. */
-  async add(change: Change): Promise<void> {
-    this.#next ??= this.#begin()
-    this.#next.changes.push(change)
-    await this.#next.done
-  }
-
-  #begin(): { changes: Change[]; done: Promise<void> } {
-    const changes: Change[] = []
-    const done = this.#last.then(async () => {
-      this.#next = undefined
-      await this.#store.write(async (work) => {
-        for (const change of changes) await change(work)
-      })
-    })
-    this.#last = done.catch(() => undefined)
-    return { changes, done }
-  }
 }

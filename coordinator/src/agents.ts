@@ -12,9 +12,9 @@ import {
 import { Admission } from './agents-admission.ts'
 import { Errands } from './agents-errands.ts'
 import { AgentLedger } from './agents-ledger.ts'
+import { Orders } from './agents-orders.ts'
 import { recordAlone } from './audit.ts'
-import { markDelivered, noteResult, openCommands, type Result } from './commands.ts'
-import { frameOf } from './commands-frames.ts'
+import { noteResult, type Result } from './commands.ts'
 import type { Coordinator } from './coordinator.ts'
 import { followEnrolment, isEnrolling } from './enrolments.ts'
 import { documentsAfter, documentsFor, newestVersion } from './nodes-documents.ts'
@@ -41,8 +41,6 @@ export interface AgentsOptions {
 
 interface Held {
   session: CoordinatorSession
-  /** Commands sent in this session. */
-  sent: Set<string>
   enrolling: boolean
   /** Phase, epoch and guardians as last reported. */
   stand: string
@@ -60,6 +58,7 @@ export class Agents implements AsyncDisposable {
   readonly #acceptor: Acceptor
   readonly #admission: Admission
   readonly #errands: Errands
+  readonly #orders: Orders
   #onMoved: () => void = () => undefined
   #newest = 0
 
@@ -80,6 +79,12 @@ export class Agents implements AsyncDisposable {
       deliver: (node, frame) => this.deliver(node, frame),
       isHeld: (node) => this.#held.has(node),
       onMoved: () => this.#onMoved(),
+      onError: (error) => options.onError?.(error),
+    })
+    this.#orders = new Orders({
+      ...{ store: coordinator.store, clock },
+      signer: () => this.signer(),
+      deliver: (node, frame) => this.deliver(node, frame),
       onError: (error) => options.onError?.(error),
     })
     this.#admission = new Admission(coordinator, clock, this.heartbeatSeconds)
@@ -181,9 +186,7 @@ export class Agents implements AsyncDisposable {
   async look(): Promise<void> {
     await this.#ledger.flush()
     await this.#sendDocuments()
-    const waiting = await openCommands(this.#options.coordinator.store.read, this.now)
-    const nodes = new Set(waiting.map(({ node }) => node).filter((node) => this.holds(node)))
-    await Promise.all([...nodes].map((node) => this.#sendCommands(node)))
+    await this.#orders.send()
     // After the documents: a guardian knows its ward before it is asked for a key.
     if (this.coordinator.state === 'running') await this.#errands.send()
   }
@@ -224,7 +227,6 @@ export class Agents implements AsyncDisposable {
     const { read } = this.#options.coordinator.store
     const held: Held = {
       session,
-      sent: new Set(),
       enrolling: true, // until the store says otherwise
       stand: '',
       written: 0,
@@ -235,13 +237,16 @@ export class Agents implements AsyncDisposable {
     held.enrolling = await isEnrolling(read, node)
     await this.#report(node, held, hello.report)
     for (const { frame } of await documentsFor(read, node)) this.#send(held, frame)
-    this.#inBackground(this.#sendCommands(node))
+    if (this.#held.get(node) !== held) return // gone meanwhile
+    this.#orders.begin(node)
+    this.#inBackground(this.#orders.send())
   }
 
   #close(session: CoordinatorSession): void {
     if (this.#held.get(session.node)?.session !== session) return
     this.#held.delete(session.node)
     this.#errands.forget(session.node)
+    this.#orders.forget(session.node)
     this.#ledger.note(session.node)
   }
 
@@ -256,7 +261,7 @@ export class Agents implements AsyncDisposable {
       case 'output':
         return await this.#ledger.tell(node, frame.command, { output: frame.text })
       case 'result':
-        return await this.#result(node, held, frame)
+        return await this.#result(node, frame)
       case 'incident':
         return await this.#incident(node, held, frame)
       case 'ward-key':
@@ -288,12 +293,12 @@ export class Agents implements AsyncDisposable {
     this.#onMoved()
   }
 
-  async #result(node: string, held: Held, result: Result): Promise<void> {
+  async #result(node: string, result: Result): Promise<void> {
     const { coordinator, clock } = this.#options
     if (await this.#errands.takeResult(node, result)) return
     await this.#ledger.flush()
     await coordinator.store.write((work) => noteResult(work, clock, node, result))
-    held.sent.delete(result.command)
+    this.#orders.answered(node, result.command)
   }
 
   async #incident(node: string, held: Held, incident: Incident): Promise<void> {
@@ -346,30 +351,6 @@ export class Agents implements AsyncDisposable {
       this.#newest = Math.max(this.#newest, frame.version)
       const receivers = node === undefined ? this.#held.values() : [this.#held.get(node)]
       for (const held of receivers) if (held !== undefined) this.#send(held, frame)
-    }
-  }
-
-  async #sendCommands(node: string): Promise<void> {
-    const { coordinator } = this.#options
-    const held = this.#held.get(node)
-    if (held === undefined) return
-    const rows = await openCommands(coordinator.store.read, this.now, [node])
-    // Reading the key is written down and takes a commit: most nodes that come have nothing to do.
-    const signer = rows.some(({ id }) => !held.sent.has(id)) ? await this.signer() : undefined
-    if (signer === undefined) return
-    for (const row of rows) {
-      if (held.sent.has(row.id)) continue
-      held.sent.add(row.id)
-      const frame = frameOf(row, signer.key, { cluster: signer.cluster, node })
-      this.#inBackground(
-        held.session
-          .deliver(frame)
-          .catch((error: unknown) => {
-            held.sent.delete(row.id) // the agent does not have it: at the next look once more
-            throw error
-          })
-          .then(() => coordinator.store.write((work) => markDelivered(work, row.id))),
-      )
     }
   }
 

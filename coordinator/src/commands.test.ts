@@ -7,12 +7,11 @@ import {
   type CommandOrder,
   commandRow,
   getCommand,
-  markDelivered,
   noteProgress,
   noteResult,
-  openCommands,
   orderCommand,
 } from './commands.ts'
+import { markDelivered, openCommands } from './commands-delivery.ts'
 import { expireCommands } from './commands-end.ts'
 import { openStore } from './store.ts'
 
@@ -163,14 +162,14 @@ test('whatever ends with a destroyed vault waits for a second person, a leave li
   ]
   for (const order of orders)
     assert.equal((await here.order(order, true)).state, 'confirm', JSON.stringify(order))
-  assert.deepEqual(await openCommands(here.store.read, here.clock.now()), [])
+  assert.deepEqual(await openCommands(here.store.read, here.clock.now(), [node]), [])
 })
 
 test('what nobody answered in time is given up, and a late result is still the truth', async () => {
   await using here = await world()
   const [first, second] = [await here.order(status), await here.order(reset, true)]
   here.advance(11 * 60_000)
-  assert.deepEqual(await openCommands(here.store.read, here.clock.now()), [])
+  assert.deepEqual(await openCommands(here.store.read, here.clock.now(), [node]), [])
   assert.equal(await expireCommands(here.store, here.clock), 1)
   assert.equal(await here.state(first.id), 'expired')
   here.advance(24 * 60 * 60_000)

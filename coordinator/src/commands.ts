@@ -23,9 +23,6 @@ export type Command = z.infer<typeof commandSchema>
 export type CommandRow = Selectable<CommandTable>
 export type Result = Extract<AgentFrame, { kind: 'result' }>
 
-/** Commands that an agent may still have to be told. */
-const openStates = ['waiting', 'sent', 'running'] as const
-
 const minute = 60_000
 const day = 24 * 60 * minute
 /** What must not happen long after somebody asked for it. */
@@ -99,7 +96,7 @@ export async function orderCommand(
     by,
     approved_by: null,
     state,
-    issue: await nextIssue(work, node, now),
+    issue: await nextIssue(work, now),
     created: now,
     expires: now + (patience[command] ?? day),
     finished: null,
@@ -185,7 +182,7 @@ export async function approveCommand(
   }
   const { node, command } = row
   const stranded = await departure(work, { node, command, given: argumentsOf(row) }, rule)
-  const issue = await nextIssue(work, node, clock.now())
+  const issue = await nextIssue(work, clock.now())
   const event = isPrepared(command, rule) ? 'approved_to_prepare' : 'approved'
   const state = nextCommandState('confirm', event)
   const change = { state, issue, approved_by: by, progress: strandedText(stranded) }
@@ -221,37 +218,6 @@ export async function listCommands(
     .limit(most)
     .execute()
   return rows.map(shownCommand)
-}
-
-/**
- * What these nodes still have to be told or to answer, oldest first; without nodes, what nobody has
- * been told yet.
- */
-export async function openCommands(
-  database: Database | Work,
-  now: number,
-  nodes?: readonly string[],
-): Promise<CommandRow[]> {
-  if (nodes?.length === 0) return []
-  let query = database
-    .selectFrom('commands')
-    .selectAll()
-    .where('state', 'in', nodes === undefined ? ['waiting'] : openStates)
-    .where('expires', '>', now)
-    .orderBy('created')
-    .orderBy('id')
-  if (nodes !== undefined) query = query.where('node', 'in', nodes)
-  return await query.execute()
-}
-
-/** The agent has written the command down. */
-export async function markDelivered(work: Work, id: string): Promise<void> {
-  await work
-    .updateTable('commands')
-    .set({ state: 'sent' })
-    .where('id', '=', id)
-    .where('state', '=', 'waiting')
-    .execute()
 }
 
 /** What an agent said about a command since the last time it was written down. */

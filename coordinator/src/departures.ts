@@ -96,7 +96,7 @@ export async function releaseLeavers(
     if (change.progress === progress) continue
     await store.write(async (work) => {
       // Signed under a number of now: it may have waited for longer than its node remembers orders.
-      const issue = 'state' in change ? { issue: await nextIssue(work, node, clock.now()) } : {}
+      const issue = 'state' in change ? { issue: await nextIssue(work, clock.now()) } : {}
       await work
         .updateTable('commands')
         .set({ ...change, ...issue })

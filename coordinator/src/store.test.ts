@@ -6,6 +6,8 @@ import { after, before, suite, test } from 'node:test'
 import { isFault, systemClock } from '@holdfast/base'
 import { sql } from 'kysely'
 import { recordAlone, verifyAudit } from './audit.ts'
+import { newestIssue, nextIssue } from './command-issues.ts'
+import { orderedSince } from './commands-delivery.ts'
 import { type Postgres, startPostgres } from './local-postgresql.ts'
 import { isDuplicate, openStore, type Store, type StoreLocation } from './store.ts'
 
@@ -75,8 +77,9 @@ for (const [name, engine] of Object.entries(engines)) {
           })
           .execute(),
       )
+      await sql`drop index commands_by_issue`.execute(store.read)
       await sql`alter table commands drop column issue`.execute(store.read)
-      await sql`delete from kysely_migration where name = '004-issues'`.execute(store.read)
+      await sql`delete from kysely_migration where name >= '004-issues'`.execute(store.read)
       await using again = await openStore(place.location)
       const row = await again.read.selectFrom('commands').select('issue').executeTakeFirstOrThrow()
       assert.equal(Number(row.issue), 1_800_000_000_123)
@@ -175,6 +178,45 @@ for (const [name, engine] of Object.entries(engines)) {
         .where('address', '=', '10.0.0.3')
         .execute()
       assert.deepEqual(rows, [])
+    })
+
+    test('who asks for commands above the highest number it has seen misses none', async () => {
+      await using other = await openStore(place.location)
+      const none = { approved_by: null, finished: null, progress: null, output: null }
+      const give = (through: Store, id: string) =>
+        through.write(async (work) => {
+          const issue = await nextIssue(work, 1_000)
+          const row = { id, node: id, command: 'rekey', arguments: '{}', by: 'ada', state: 'sent' }
+          const rest = { ...none, created: 1, expires: 2, result: null, code: null, message: null }
+          await work
+            .insertInto('commands')
+            .values({ ...row, ...rest, issue })
+            .execute()
+        })
+      const given = Array.from({ length: 20 }, (_, index) => [`x${index}`, `y${index}`]).flat()
+      const before = await newestIssue(store.read)
+      const found: string[] = []
+      let looked = before
+      const look = async () => {
+        const newest = await newestIssue(other.read)
+        if (newest === looked) return
+        found.push(...(await orderedSince(other.read, looked)))
+        looked = newest
+      }
+      const giving = Promise.all(given.map((id, index) => give(index % 2 ? store : other, id)))
+      let over = false
+      const ended = giving.finally(() => {
+        over = true
+      })
+      while (!over) {
+        await look()
+        await systemClock.sleep(1) // SQLite answers without giving anybody else a turn
+      }
+      await ended
+      await look()
+      assert.deepEqual([...new Set(found)].sort(), given.toSorted())
+      const rows = await store.read.selectFrom('commands').select('issue').execute()
+      assert.equal(new Set(rows.map(({ issue }) => issue)).size, rows.length, 'none is given twice')
     })
 
     test('writers that meet are serialised: no count and no entry of the chain is lost', async () => {
