@@ -65,6 +65,7 @@ const testSupport = [
   'cli/src/doctor-fixture.ts',
   'cli/src/stage-coordinator.ts',
   'cli/src/stage-fleet.ts',
+  'cli/src/stage-processes.ts',
   'cli/src/stage.ts',
   'cli/src/transcript.ts',
   'coordinator/src/agents-fixture.ts',

@@ -7,6 +7,7 @@ import { parseRecoveryRequest, requestDigest } from '@holdfast/seal'
 import { bundle } from '../build/bundle.ts'
 import { StageCoordinator } from './stage-coordinator.ts'
 import { StageFleet, secondUser } from './stage-fleet.ts'
+import { endProcessesWith } from './stage-processes.ts'
 
 // What the tests of this part run commands in: a directory with everything that the examples of
 // the help and the documents name, on real key servers and real LUKS2 volumes. Names from the
@@ -85,6 +86,8 @@ export class Stage implements AsyncDisposable {
     const root = await mkdtemp(join(tmpdir(), 'hf-'))
     const stage = new Stage(root)
     stage.#cleanup.defer(() => rm(root, { recursive: true, force: true }))
+    const mark = `HOLDFAST_RUNTIME_DIR=${stage.environment.HOLDFAST_RUNTIME_DIR}`
+    stage.#cleanup.defer(() => endProcessesWith(mark))
     try {
       await stage.#prepare(volumes)
       return stage
