@@ -72,6 +72,7 @@ const testSupport = [
   'coordinator/src/api-client-fixture.ts',
   'coordinator/src/coordinator-fixture.ts',
   'coordinator/src/crash-fixture.ts',
+  'coordinator/src/crash-join-fixture.ts',
   'coordinator/src/crash-reshare-fixture.ts',
   'coordinator/src/members-fixture.ts',
   'coordinator/src/process-fixture.ts',

@@ -43,7 +43,9 @@ export async function loadIdentity(directory: string, fresh: boolean): Promise<I
     throw coordinatorFault(
       'coordinator.identity_absent',
       `${path} is missing, and this directory belongs to a cluster`,
-      { hint: 'copy it from another instance, or restore a backup into an empty directory' },
+      {
+        hint: 'if this was an interrupted join, run holdfast coordinator join again with a new token; otherwise copy the file from another instance, or restore a backup into an empty directory',
+      },
     )
   }
   return await identityOf(await storedKey(path))
