@@ -145,6 +145,25 @@ async function givePeers(coordinator: Coordinator, to: Machine, peers: Peer[], v
   await session.deliver(coordinator.sign({ name: 'peers', version, body }))
 }
 
+/** From which ranges guardians may release anything. */
+async function giveSources(
+  coordinator: Coordinator,
+  to: Machine,
+  sources: readonly string[],
+  version: number,
+) {
+  const { cluster } = coordinator.enrolment
+  const rest = { services: {}, healthChecks: {}, vault: {}, twoPersonRule: false }
+  const body = JSON.stringify({
+    cluster,
+    manifest: 'm'.repeat(43),
+    guardians: { sources },
+    ...rest,
+  })
+  const session = await coordinator.session(to.card?.node ?? '')
+  await session.deliver(coordinator.sign({ name: 'policy', version, body }))
+}
+
 /** Lets the guardians make keys and orders the ward to move to them, at these addresses. */
 async function share(
   coordinator: Coordinator,
@@ -237,6 +256,57 @@ test('a ward opens through real tunnels, outside of them when they are gone, and
   assert.equal(await peersInUse(ward), 0)
   assert.equal(down.network, 'mutual-tls')
   assert.match(down.networkReason ?? '', /nobody answers through it|being made/)
+})
+
+test('with rules about sources a machine is answered where it really is, and nowhere else', async () => {
+  await using fleet = await peerFleet()
+  await using here = await machines(2)
+  const [guardian, ward] = here.machines
+  assert.ok(guardian && ward)
+  const coordinator = await testCoordinator(fleet, here.coordinator)
+  await using _stop = { [Symbol.asyncDispose]: coordinator.stop }
+  await enrol(guardian, true, fleet, coordinator)
+  const { node } = await enrol(ward, false, fleet, coordinator)
+  await givePeers(coordinator, guardian, listed([ward], 'ward'), 1)
+  await givePeers(coordinator, ward, listed([guardian], 'guardian'), 1)
+  await giveSources(coordinator, guardian, [`${ward.outside}/32`], 1)
+  const address = ({ outside }: Machine) => `https://${outside}:9998`
+  await share(coordinator, ward, [guardian], 1, address)
+  await reported(coordinator, ({ phase, epoch }) => phase === 'open' && epoch === 1)
+  const restart = async () => {
+    await ward.stop()
+    coordinator.reports.length = 0
+    await ward.start()
+  }
+  const opens = ({ phase, epoch }: NodeReport) => phase === 'open' && epoch === 1
+
+  // The tunnel is up, so it asks there first, where nobody can say where it is.
+  await restart()
+  const up = await reported(
+    coordinator,
+    (report) => opens(report) && report.network !== 'mutual-tls',
+  )
+  assert.match(up.network, /^(kernel-wireguard|wireguard-go)$/)
+  const log = () => verifyReleaseLog(join(guardian.directory, 'releases.log'))
+  const released = (await log()).filter(({ event }) => event === 'released')
+  assert.deepEqual([...new Set(released.map(({ source }) => source))], [ward.outside])
+
+  await giveSources(coordinator, guardian, [`${guardian.outside}/32`, `${ward.inside}/32`], 2)
+  await restart()
+  const incident = await until('the alarm', () =>
+    coordinator.frames.findLast(
+      (frame) => frame.kind === 'incident' && frame.code === 'peer.release_refused',
+    ),
+  )
+  assert.ok(incident.kind === 'incident')
+  assert.equal(incident.text, `node ${node} asked from ${ward.outside}: agent.guardian_source`)
+  const count = async () => (await log()).filter(({ event }) => event === 'released').length
+  assert.equal(await count(), released.length, 'nothing was released')
+  assert.equal(coordinator.reports.some(opens), false)
+
+  await giveSources(coordinator, guardian, [`${ward.outside}/32`], 3)
+  await reported(coordinator, opens)
+  assert.ok((await count()) > released.length)
 })
 
 test('a guardian that does not answer in the tunnel is asked outside of it', async () => {
