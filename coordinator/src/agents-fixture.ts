@@ -284,7 +284,7 @@ export const liveness = ({ clock, first }: World) => ({
 })
 
 export async function until(check: () => Promise<boolean> | boolean, what: string): Promise<void> {
-  for (let attempt = 0; attempt < 400; attempt += 1) {
+  for (let attempt = 0; attempt < 6000; attempt += 1) {
     if (await check()) return
     await systemClock.sleep(10)
   }

@@ -57,13 +57,25 @@ async function launch(directory: string, port: number): Promise<void> {
   await postgres('pg_ctl', ['-D', join(directory, 'data'), '-l', log, '-w', '-o', options, 'start'])
 }
 
+/** Starts it on a free port, which somebody else may take before it does. */
+async function launchAnywhere(directory: string): Promise<number> {
+  for (let left = 2; ; left -= 1) {
+    const port = await freePort()
+    try {
+      await launch(directory, port)
+      return port
+    } catch (error) {
+      if (left === 0) throw error
+    }
+  }
+}
+
 /** Starts a new, empty server with one database. Commits are durable, as in production. */
 export async function startPostgres(): Promise<Postgres> {
   const directory = await ownDirectory()
   const data = join(directory, 'data')
   await postgres('initdb', ['-D', data, '-U', identity.user, '-A', 'trust', '--no-instructions'])
-  const port = await freePort()
-  await launch(directory, port)
+  const port = await launchAnywhere(directory)
   await postgres('createdb', [
     '-h',
     '127.0.0.1',
@@ -116,8 +128,7 @@ async function startStandby(primary: number): Promise<Standby> {
   const from = ['-h', '127.0.0.1', '-p', `${primary}`, '-U', identity.user]
   // -R writes the connection to the primary into the standby's own settings.
   await postgres('pg_basebackup', [...from, '-D', data, '-R', '-X', 'stream', '-c', 'fast'])
-  const port = await freePort()
-  await launch(directory, port)
+  const port = await launchAnywhere(directory)
   const sql = "alter system set synchronous_standby_names = '*'"
   await postgres('psql', [...from, '-d', identity.database, '-c', sql])
   await postgres('psql', [...from, '-d', identity.database, '-c', 'select pg_reload_conf()'])

@@ -8,7 +8,7 @@ import type { Store } from './store.ts'
 
 /** The cluster whose policy agents are told; waits until there is one. */
 async function publishedFor({ read }: Store): Promise<unknown> {
-  for (let tried = 0; tried < 2000; tried += 1) {
+  for (let tried = 0; tried < 6000; tried += 1) {
     const row = await read
       .selectFrom('documents')
       .select('body')
