@@ -1,12 +1,14 @@
 import type { ceremonySchema } from '@holdfast/protocol'
 import type { z } from 'zod'
+import type { Context } from './command.ts'
+import { answerCommand, byHolder, fleetHere } from './fleet-here.ts'
 import { moment } from './format.ts'
 import { table } from './output.ts'
 
 export type Ceremony = z.output<typeof ceremonySchema>
 
 /** A ceremony for people: how far it is, who has answered and who has not, and what is next. */
-export async function ceremonyText(ceremony: Ceremony): Promise<string> {
+export async function ceremonyText(ceremony: Ceremony, context: Context): Promise<string> {
   const { id, kind, state, digest, threshold, holders, answered, rejected, expires } = ceremony
   const rows = holders.map((name) => {
     const answer = answered.find(({ holder }) => holder === name)
@@ -17,11 +19,12 @@ export async function ceremonyText(ceremony: Ceremony): Promise<string> {
   })
   const missing = Math.max(threshold - answered.length, 0)
   const open = state === 'open'
+  const next = open && missing > 0 ? [byHolder(answerCommand, await fleetHere(context))] : []
   const progress = open ? `${missing} more needed, until ${moment(expires)}` : state
   return [
     `${kind} ${id}: ${answered.length} of ${threshold}, ${progress}`,
     `digest ${digest}`,
     await table(['HOLDER', 'ANSWER', 'AT'], rows),
-    ...(open && missing > 0 ? ['next: holdfast holder answer NAME --key NAME.key'] : []),
+    ...next.map((command) => `next: ${command}`),
   ].join('\n')
 }

@@ -159,7 +159,7 @@ async function beginAction(
     return { json: { state: status.state }, text: `it is ${status.state}: nothing to recover` }
   }
   const ceremony = await client.call(ceremonyRoutes.open, { body: { kind } })
-  return { json: ceremony, text: await ceremonyText(ceremony) }
+  return { json: ceremony, text: await ceremonyText(ceremony, context) }
 }
 
 /** `holdfast coordinator seal` */

@@ -35,7 +35,7 @@ export async function dismissAction(input: Input, context: Context): Promise<Out
   const file = input.text('token-file')
   if (file !== undefined) return await byToken(file, input, context)
   const ceremony = await client.call(ceremonyRoutes.open, { body: { kind: 'dismissal' } })
-  return { json: ceremony, text: await ceremonyText(ceremony) }
+  return { json: ceremony, text: await ceremonyText(ceremony, context) }
 }
 
 /** The state is archived and given up, and the coordinator is claimed anew by whoever is here. */

@@ -1,7 +1,7 @@
 import type { ReasonCode, statusRoutes } from '@holdfast/protocol'
 import type { z } from 'zod'
 import { type Attempt, failed, type Judged, ok, type Rule, warning } from './doctor-findings.ts'
-import type { FleetHere } from './fleet-here.ts'
+import { answerCommand, byHolder, type FleetHere } from './fleet-here.ts'
 
 // The layers of a coordinator above its connection: its state, its manifest, who asks, and the people
 // who could bring it back. Pure.
@@ -30,13 +30,6 @@ export const recoveryRules: readonly Rule<CoordinatorSeen>[] = [
   { layer: 'alarms', judge: judgeAlarms },
 ]
 
-const answer = 'holdfast holder answer NAME --key NAME.key'
-
-/** A command of a holder, with the keys of a local fleet where they lie. */
-function byHolder(command: string, here: FleetHere | undefined): string {
-  return here === undefined ? command : command.replace(' NAME.key', ' holders/NAME.key')
-}
-
 const restore = [
   'holdfast coordinator verify-backup FILE',
   'holdfast coordinator restore FILE --directory DIR',
@@ -54,7 +47,7 @@ const reasons: Readonly<
   },
   key_missing: {
     text: 'it is sealed: no automatic way opens its data key, and its holders have to',
-    next: ['holdfast coordinator recover', answer],
+    next: ['holdfast coordinator recover', answerCommand],
   },
   key_mismatch: {
     text: 'a way opened, but to the key of another state: rows of different times are mixed in its store',
@@ -113,7 +106,7 @@ function judgeManifest({ status, here }: CoordinatorSeen): Judged | undefined {
   if (ceremony?.kind === 'manifest' || ceremony?.kind === 'holders') {
     return failed(
       `the manifest waits for its holders: ${ceremony.answered.join(', ') || 'nobody'} answered, ${ceremony.missing} missing`,
-      byHolder(answer, here),
+      byHolder(answerCommand, here),
     )
   }
   return failed(

@@ -113,6 +113,16 @@ async function startWithoutServers(directory: string, type: (command: string) =>
   for (const name of ['server-1', 'server-2']) await type(`holdfast up start ${name}`)
 }
 
+/** The holders of a fleet on this machine are told where their keys are. */
+async function recoverAsTold(directory: string, type: (command: string) => Promise<void>) {
+  await type('holdfast coordinator seal')
+  const { stdout } = await stage.shell(`cd ${directory} && holdfast coordinator recover`)
+  const [, told = ''] = /^next: (.*)$/m.exec(stdout.toString('utf8')) ?? []
+  assert.equal(told, 'holdfast holder answer NAME --key holders/NAME.key')
+  for (const name of ['alice', 'bob']) await type(told.replaceAll('NAME', name))
+  await type('holdfast coordinator status')
+}
+
 test('each process of a running fleet that was stopped comes back by the command that is named', async () => {
   await using running = (await stage.launch(['up', '--json', '--nodes', '3'])).running
   assert.ok(running.pid > 0)
@@ -134,6 +144,7 @@ test('each process of a running fleet that was stopped comes back by the command
     await type(start)
   }
   await startWithoutServers(directory, type)
+  await recoverAsTold(directory, type)
   const console = await firstCommand(directory, 'doctor node')
   assert.match(console, /^holdfast doctor node --directory \/.*\/nodes\/node-\d\/node$/)
   const lost = await stage.shell('holdfast doctor')

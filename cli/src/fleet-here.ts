@@ -72,6 +72,14 @@ function processesOf({ status, rehearsal, control }: FleetReport): FleetProcesse
   return { ...processes, coordinator: { name, url, running: pid !== undefined } }
 }
 
+/** What a holder types to take part in a ceremony. */
+export const answerCommand = 'holdfast holder answer NAME --key NAME.key'
+
+/** A command of a holder, with the keys of a local fleet where they lie. */
+export function byHolder(command: string, here: FleetHere | undefined): string {
+  return here === undefined ? command : command.replace(' NAME.key', ' holders/NAME.key')
+}
+
 /** Starts a coordinator or a key server of the fleet again; the fleet itself, when that has ended. */
 export function startServer({ where, processes }: FleetHere, name: string): string {
   return processes === undefined ? `holdfast up${where}` : `holdfast up start ${name}${where}`

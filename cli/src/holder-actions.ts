@@ -70,7 +70,7 @@ export async function answerAction(input: Input, context: Context): Promise<Outc
   const request = await client.call(ceremonyRoutes.request, { params: { id, holder } })
   const asked = checked(JSON.stringify(request), client.place.identity, input)
   if (isForToken(input)) return await leaveForToken(input, holder, asked)
-  return await handIn(client, id, await answerTo(asked, input, context))
+  return await handIn(client, id, await answerTo(asked, input, context), context)
 }
 
 /** Offline: request in, answer out. Nothing is sent. */
@@ -92,10 +92,15 @@ async function answerFile(
 export async function submitAction(input: Input, context: Context): Promise<Outcome> {
   const answer = (await readInput(input.requiredWord(0, 'ANSWER'), fileLimit)).toString('utf8')
   using client = await clientFrom(input, context)
-  return await handIn(client, await ceremonyOf(client, input), answer)
+  return await handIn(client, await ceremonyOf(client, input), answer, context)
 }
 
-async function handIn(client: ApiClient, id: string, answer: string): Promise<Outcome> {
+async function handIn(
+  client: ApiClient,
+  id: string,
+  answer: string,
+  context: Context,
+): Promise<Outcome> {
   const { holder, statement, signature } = parseJsonObject(answer, 'the answer', fileLimit)
   const body = {
     holder: String(holder),
@@ -103,7 +108,7 @@ async function handIn(client: ApiClient, id: string, answer: string): Promise<Ou
     signature: String(signature),
   }
   const after: Ceremony = await client.call(ceremonyRoutes.answer, { params: { id }, body })
-  return { json: after, text: await ceremonyText(after) }
+  return { json: after, text: await ceremonyText(after, context) }
 }
 
 /** Checks that the pinned coordinator asks, and what it asks for. */

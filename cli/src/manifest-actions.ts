@@ -21,7 +21,7 @@ export async function setAction(input: Input, context: Context): Promise<Outcome
   const { digest, ceremony } = await client.call(manifestRoutes.set, { body: { manifest } })
   if (ceremony === undefined)
     return { json: { digest, inForce: true }, text: `in force: digest ${digest}` }
-  return { json: { digest, inForce: false, ceremony }, text: await ceremonyText(ceremony) }
+  return { json: { digest, inForce: false, ceremony }, text: await ceremonyText(ceremony, context) }
 }
 
 /** `holdfast manifest get` */
