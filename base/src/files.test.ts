@@ -16,6 +16,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import fc from 'fast-check'
+import { baseFault } from './faults.ts'
 import {
   appendDurable,
   ensureDirectory,
@@ -74,6 +75,22 @@ describe('durable files', () => {
     await mkdir(join(path, 'inside'), { recursive: true }) // a directory cannot be replaced by a file
     await assert.rejects(writeDurable(path, 'x'), { code: 'base.file_unreadable' })
     assert.deepEqual(await readdir(path), ['inside'])
+    assert.ok((await readdir(folder)).every((name) => !name.startsWith('.tmp-')))
+  })
+
+  test('parts are written as they come, and take the name only when all have come', async () => {
+    const path = join(folder, 'parts')
+    await writeDurable(path, 'before')
+    async function* parts(fails: boolean) {
+      yield 'one '
+      assert.equal(await readFile(path, 'utf8'), 'before')
+      if (fails) throw baseFault('base.bad_json', 'the source failed')
+      yield Buffer.from('two')
+    }
+    await assert.rejects(writeDurable(path, parts(true)), { code: 'base.bad_json' })
+    assert.equal(await readFile(path, 'utf8'), 'before')
+    await writeDurable(path, parts(false))
+    assert.equal(await readFile(path, 'utf8'), 'one two')
     assert.ok((await readdir(folder)).every((name) => !name.startsWith('.tmp-')))
   })
 

@@ -22,10 +22,13 @@ async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** Makes `path` hold exactly `bytes`, atomically and durably. `mode` defaults to 0600. */
+/**
+ * Makes `path` hold exactly `bytes`, atomically and durably. `mode` defaults to 0600. What comes in
+ * parts is written as it comes; when their source fails, nothing has the name and its fault is thrown.
+ */
 export async function writeDurable(
   path: string,
-  bytes: Uint8Array | string,
+  bytes: Uint8Array | string | AsyncIterable<Uint8Array | string>,
   options: { mode?: number } = {},
 ): Promise<void> {
   const folder = dirname(path)
@@ -45,7 +48,7 @@ export async function writeDurable(
     await rename(temporary, path)
   } catch (cause) {
     await unlink(temporary).catch(() => undefined)
-    throw fileFault(path, cause)
+    throw isFault(cause) ? cause : fileFault(path, cause)
   }
   await syncDirectory(folder)
   announce('write', path)

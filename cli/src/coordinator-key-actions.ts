@@ -1,5 +1,13 @@
-import { parseJsonObject, writeDurable } from '@holdfast/base'
-import { type BackupReport, locateStore, restoreBackup, verifyBackup } from '@holdfast/coordinator'
+import { ensureDirectory, parseJsonObject, writeDurable } from '@holdfast/base'
+import {
+  BackupCheck,
+  type BackupReport,
+  type BackupSource,
+  backupFile,
+  locateStore,
+  restoreBackup,
+  verifyBackup,
+} from '@holdfast/coordinator'
 import { keyRoutes, type keyWaySchema } from '@holdfast/protocol'
 import type { z } from 'zod'
 import type { Context, Outcome } from './command.ts'
@@ -8,11 +16,10 @@ import { cliFault } from './faults.ts'
 import { age, moment } from './format.ts'
 import type { Input } from './input.ts'
 import { table } from './output.ts'
-import { readInput } from './streams.ts'
+import { progressOf } from './progress.ts'
+import { readInput, streamInput, unnamedFile } from './streams.ts'
 
 type Way = z.output<typeof keyWaySchema>
-
-const largestBackup = 512 * 1024 * 1024
 
 /** `holdfast coordinator ways list` */
 export async function waysListAction(input: Input, context: Context): Promise<Outcome> {
@@ -84,15 +91,21 @@ export async function rotateAction(input: Input, context: Context): Promise<Outc
 export async function backupAction(input: Input, context: Context): Promise<Outcome> {
   const file = input.requiredText('out')
   using client = await clientFrom(input, context)
-  const { bundle, digest } = await client.call(keyRoutes.backup)
-  const report = verifyBackup(bundle, client.place.identity)
-  await writeDurable(file, bundle, { mode: 0o600 })
-  return { json: { file, digest, ...report }, text: `wrote ${file}, ${reportText(report)}` }
+  using progress = await rowsShown(context)
+  const check = new BackupCheck({ pinned: client.place.identity, progress: progress.rows })
+  // It gets its name only when all of it has come and was checked.
+  await writeDurable(file, check.pass(client.receive(keyRoutes.backup)), { mode: 0o600 })
+  const report = check.report()
+  return { json: { file, ...report }, text: `wrote ${file}, ${reportText(report)}` }
 }
 
 /** `holdfast coordinator verify-backup` */
 export async function verifyBackupAction(input: Input, context: Context): Promise<Outcome> {
-  const report = verifyBackup(await bundleFrom(input), await pinOf(input, context))
+  const file = input.requiredWord(0, 'BUNDLE')
+  const pinned = await pinOf(input, context)
+  using progress = await rowsShown(context)
+  const source = () => streamInput(file) ?? backupFile(file)()
+  const report = await verifyBackup(source, { pinned, progress: progress.rows })
   return { json: report, text: `whole and signed, ${reportText(report)}` }
 }
 
@@ -100,11 +113,13 @@ export async function verifyBackupAction(input: Input, context: Context): Promis
 export async function restoreAction(input: Input, context: Context): Promise<Outcome> {
   const directory = input.requiredText('directory')
   const pinned = await pinOf(input, context)
-  const report = await restoreBackup(await bundleFrom(input), {
+  await using bundle = await readTwice(input.requiredWord(0, 'BUNDLE'), directory)
+  using progress = await rowsShown(context)
+  const report = await restoreBackup(bundle.source, {
     directory,
     store: await locateStore(directory, input.text('store') ?? 'sqlite'),
     clock: context.clock,
-    ...(pinned === undefined ? {} : { pinned }),
+    ...{ pinned, progress: progress.rows },
   })
   return {
     json: { directory, ...report },
@@ -112,22 +127,55 @@ export async function restoreAction(input: Input, context: Context): Promise<Out
   }
 }
 
+/** A restore reads twice: what comes from a descriptor is kept meanwhile, in a file without a name. */
+async function readTwice(
+  path: string,
+  directory: string,
+): Promise<{ source: BackupSource } & AsyncDisposable> {
+  const stream = streamInput(path)
+  if (stream === undefined)
+    return { source: backupFile(path), [Symbol.asyncDispose]: async () => undefined }
+  // On the disk that will hold what is restored; the temporary one may be memory.
+  await ensureDirectory(directory)
+  const kept = await unnamedFile(directory)
+  await kept.writeFile(stream)
+  return {
+    source: () => kept.createReadStream({ start: 0, autoClose: false }),
+    [Symbol.asyncDispose]: () => kept.close(),
+  }
+}
+
+/** Not worth showing before so many rows. */
+const fewRows = 20_000
+
+/** How far it has come, in twentieths. */
+async function rowsShown(
+  context: Context,
+): Promise<{ rows: (done: number, of: number) => void } & Disposable> {
+  const shown = await progressOf(context, 100)
+  let last = 0
+  return {
+    rows: (done, of) => {
+      const hundredths = of < fewRows ? 0 : 5 * Math.floor((20 * done) / of)
+      if (hundredths > last) shown.update(hundredths, `${done} of ${of} rows`)
+      last = Math.max(last, hundredths)
+    },
+    [Symbol.dispose]: () => shown[Symbol.dispose](),
+  }
+}
+
 async function pinOf(input: Input, context: Context): Promise<string | undefined> {
   return input.text('identity') ?? (await readSaved(context))?.identity
 }
 
-async function bundleFrom(input: Input): Promise<string> {
-  return (await readInput(input.requiredWord(0, 'BUNDLE'), largestBackup)).toString('utf8')
-}
-
 function reportText(report: BackupReport): string {
-  const { cluster, name, generation, at, identity, holders, ways, audit } = report
+  const { cluster, name, generation, at, bundle, identity, holders, ways, audit } = report
   const people =
     holders !== undefined
       ? `${holders.threshold} of ${holders.names.join(', ')}`
       : 'none: only its automatic ways open it'
   return [
-    `made ${moment(at)}`,
+    `made ${moment(at)}${bundle === undefined ? '' : `, bundle ${bundle}`}`,
     `cluster   ${name} ${cluster}, generation ${generation}`,
     `identity  ${identity}`,
     `holders   ${people}`,

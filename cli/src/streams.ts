@@ -1,6 +1,9 @@
+import { randomBytes } from 'node:crypto'
 import { fstatSync, read, readlinkSync, readSync } from 'node:fs'
+import { type FileHandle, open, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { codeOf, readBounded, Secret } from '@holdfast/base'
+import { codeOf, fileFault, readBounded, Secret } from '@holdfast/base'
 import { cliFault } from './faults.ts'
 import { harmless } from './harmless.ts'
 
@@ -54,6 +57,24 @@ export async function readInput(path: string, limit: number): Promise<Buffer> {
     : await readAll(descriptor, path, limit)
 }
 
+/** A descriptor's bytes as they come, when `path` names one; undefined for any other file. */
+export function streamInput(path: string): AsyncGenerator<Buffer> | undefined {
+  const descriptor = descriptorOf(path)
+  return descriptor === undefined ? undefined : chunksOf(descriptor)
+}
+
+/** A new file that ends with the process, whatever ends it: it has no name any more. */
+export async function unnamedFile(directory: string): Promise<FileHandle> {
+  const path = join(directory, `.tmp-${randomBytes(6).toString('hex')}`)
+  try {
+    const file = await open(path, 'wx+', 0o600)
+    await unlink(path)
+    return file
+  } catch (cause) {
+    throw fileFault(path, cause)
+  }
+}
+
 /**
  * Reads a secret text such as a passphrase: one final newline does not belong to it.
  * @throws Fault cli.input_absent when nothing is there
@@ -77,23 +98,31 @@ async function readAll(descriptor: number, path: string, limit: number): Promise
   const chunks: Buffer[] = []
   let length = 0
   try {
+    for await (const chunk of chunksOf(descriptor)) {
+      chunks.push(chunk)
+      length += chunk.length
+      if (length > limit) {
+        throw cliFault('cli.config_invalid', `${path} holds more than ${limit} bytes`)
+      }
+    }
+    return Buffer.concat(chunks)
+  } finally {
+    for (const chunk of chunks) chunk.fill(0)
+  }
+}
+
+async function* chunksOf(descriptor: number): AsyncGenerator<Buffer> {
+  try {
     requireGiven(descriptor)
     for (;;) {
       const chunk = Buffer.alloc(64 * 1024)
       const { bytesRead } = await readSome(descriptor, chunk)
-      if (bytesRead === 0) break
-      length += bytesRead
-      if (length > limit) {
-        throw cliFault('cli.config_invalid', `${path} holds more than ${limit} bytes`)
-      }
-      chunks.push(chunk.subarray(0, bytesRead))
+      if (bytesRead === 0) return
+      yield chunk.subarray(0, bytesRead)
     }
-    return Buffer.concat(chunks)
   } catch (cause) {
     if (codeOf(cause) !== 'EBADF') throw cause
     throw cliFault('cli.input_absent', `descriptor ${descriptor} is not open`, { cause })
-  } finally {
-    for (const chunk of chunks) chunk.fill(0)
   }
 }
 

@@ -4,7 +4,9 @@ import { keyId } from '@holdfast/link'
 
 export interface Reply {
   status: number
+  /** Empty when the answer is no JSON. */
   body: Record<string, unknown>
+  text: string
   cookie: string
   /** The whole header, with the cookie's attributes. */
   setCookie: string
@@ -44,7 +46,9 @@ export function client(
             const setCookie = incoming.headers['set-cookie']?.[0] ?? ''
             const cookie = setCookie.split(';')[0] ?? ''
             const text = Buffer.concat(chunks).toString()
-            resolve({ status: incoming.statusCode ?? 0, body: JSON.parse(text), cookie, setCookie })
+            const isJson = incoming.headers['content-type']?.startsWith('application/json')
+            const body = isJson === true ? JSON.parse(text) : {}
+            resolve({ status: incoming.statusCode ?? 0, body, text, cookie, setCookie })
           })
         },
       )

@@ -93,7 +93,7 @@ export interface AuditVerdict {
 }
 
 /** Follows the chain entry by entry; pure, so that an exported log can be checked anywhere. */
-class ChainCheck {
+export class ChainCheck {
   #previous = beginning
   #sequence = 0
   #repairs = 0

@@ -5,47 +5,73 @@ import { z } from 'zod'
 import { coordinatorFault } from './faults.ts'
 import type { Tables } from './tables.ts'
 
-// A backup bundle: lines of JSON. The first is the head with the identity's signature over it, the
-// others are rows. The head has a digest and a count of the rows, so one signature covers the file.
+// A backup bundle: lines of JSON. The first is the head with the identity's signature over it. Rows
+// follow in segments, each closed by a line that the identity signs, too: of which bundle it is, its
+// number, the digest of its rows, and whether it is the last. So a bundle is written and read with one
+// segment in memory, and no row counts before its segment is known to be whole and in its place.
 // Secrets stay encrypted as they are in the store; sessions and ceremonies are of their moment and
 // are left out, and so is a generation that is only being prepared.
+//
+// Version 1 had no segments: its head has the digest of everything after it.
 
-/** Tables in the order in which they are written. */
-export const backupTables = [
-  'header',
-  'ways',
-  'secrets',
-  'manifests',
-  'holders',
-  'users',
-  'tokens',
-  'audit',
-  'nodes',
-  'invites',
-  'enrolments',
-  'leases',
-  'commands',
-  'documents',
-  'reshares',
-  'ward_keys',
-] as const satisfies readonly (keyof Tables)[]
-export type BackupTable = (typeof backupTables)[number]
+/** Tables in the order in which they are written, each with its primary key, by which it is read. */
+export const backupKeys = {
+  header: ['id'],
+  ways: ['id'],
+  secrets: ['name'],
+  manifests: ['version'],
+  holders: ['name'],
+  users: ['name'],
+  tokens: ['id'],
+  audit: ['sequence'],
+  nodes: ['node'],
+  invites: ['id'],
+  enrolments: ['id'],
+  leases: ['address'],
+  commands: ['id'],
+  documents: ['name'],
+  reshares: ['id'],
+  ward_keys: ['ward', 'epoch', 'guardian'],
+} as const satisfies Partial<Record<keyof Tables, readonly string[]>>
+export type BackupTable = keyof typeof backupKeys
+export const backupTables = Object.keys(backupKeys) as BackupTable[] // its own keys
 
-const headSchema = z.strictObject({
+/** How many rows are in memory at once: the log's are small; a command's output is a million characters. */
+export function rowsAtOnce(table: BackupTable): number {
+  return table === 'audit' ? 100 : 16
+}
+
+const shared = {
   holdfast: z.literal('coordinator-backup'),
-  version: z.literal(1),
   cluster: z.union([idSchema, z.literal('')]),
   generation: z.number().int().min(0),
   at: momentSchema,
   /** The public key that signs this head. */
   identity: publicKeySchema,
   rows: z.partialRecord(z.enum(backupTables), z.number().int().min(0)),
-  /** SHA-256 of everything after the first line. */
-  digest: digestSchema,
-})
+}
+const headSchema = z.discriminatedUnion('version', [
+  /** `digest`: SHA-256 of everything after the first line. */
+  z.strictObject({ ...shared, version: z.literal(1), digest: digestSchema }),
+  /** `bundle`: random, in every segment: those of two bundles do not fit each other. */
+  z.strictObject({ ...shared, version: z.literal(2), bundle: idSchema }),
+])
 export type BackupHead = z.infer<typeof headSchema>
 
-const firstLineSchema = z.strictObject({ head: headSchema, signature: z.string().max(200) })
+const segmentSchema = z.strictObject({
+  holdfast: z.literal('coordinator-backup-segment'),
+  bundle: idSchema,
+  /** From 1. */
+  number: z.number().int().min(1),
+  /** SHA-256 of the lines of its rows. */
+  digest: digestSchema,
+  last: z.boolean(),
+})
+export type BackupSegment = z.infer<typeof segmentSchema>
+
+const signatureSchema = z.string().max(200)
+const headLineSchema = z.strictObject({ head: headSchema, signature: signatureSchema })
+const segmentLineSchema = z.strictObject({ segment: segmentSchema, signature: signatureSchema })
 
 /** A row as it is in the store; bytes in base64url under `$bytes`. */
 export type BackupRow = Record<string, string | number | null | Uint8Array>
@@ -64,43 +90,62 @@ export function digestOf(text: string): string {
   return createHash('sha256').update(text, 'utf8').digest('base64url')
 }
 
-export interface Bundle {
-  head: BackupHead
-  /** The exact text that is signed. */
-  signed: string
-  signature: Buffer
-  rows: Map<BackupTable, BackupRow[]>
+/** The exact text that is signed of a head or of a segment's end. */
+export function signedText(value: BackupHead | BackupSegment): Buffer {
+  return Buffer.from(canonicalJson(value), 'utf8')
 }
 
 /** The first line of a bundle: its head and the signature over that. */
-export function firstLine(head: BackupHead, signature: Buffer): string {
+export function headLine(head: BackupHead, signature: Buffer): string {
   return `${canonicalJson({ head, signature: signature.toString('base64url') })}\n`
 }
 
-const largestLine = 16 * 1024 * 1024
-
-/** Reads a bundle's form and checks its digest and counts. @throws Fault coordinator.backup_damaged */
-export function readBundle(text: string): Bundle {
-  const end = text.indexOf('\n')
-  const first = firstLineSchema.safeParse(parsed(text.slice(0, end < 0 ? 0 : end)))
-  if (!first.success) throw damaged('its first line is not the head of a backup')
-  const { head } = first.data
-  const signature = Buffer.from(first.data.signature, 'base64url')
-  // One text per bundle: nothing may be changed that the signature would not notice.
-  if (firstLine(head, signature) !== text.slice(0, end + 1)) throw damaged('its head was altered')
-  const body = text.slice(end + 1)
-  if (digestOf(body) !== head.digest) throw damaged('its rows are not those that were signed')
-  const rows = new Map<BackupTable, BackupRow[]>(backupTables.map((table) => [table, []]))
-  for (const line of body.split('\n').slice(0, -1)) {
-    const [table, row] = readRow(line)
-    rows.get(table)?.push(row)
-  }
-  for (const [table, list] of rows)
-    if (list.length !== (head.rows[table] ?? 0)) throw damaged(`it lacks rows of ${table}`)
-  return { head, signed: canonicalJson(head), signature, rows }
+/** The line that closes a segment. Canonical JSON: it begins with `{"segment":`, a row's does not. */
+export function segmentLine(segment: BackupSegment, signature: Buffer): string {
+  return `${canonicalJson({ segment, signature: signature.toString('base64url') })}\n`
 }
 
-function readRow(line: string): [BackupTable, BackupRow] {
+const segmentBegins = Buffer.from('{"segment":')
+
+/** Whether a line closes a segment; otherwise it is a row's. */
+export function closesSegment(line: Buffer): boolean {
+  return line.subarray(0, segmentBegins.length).equals(segmentBegins)
+}
+
+/** Characters; bytes are never fewer. */
+export const largestLine = 16 * 1024 * 1024
+
+/** @throws Fault coordinator.backup_damaged */
+export function readHeadLine(line: Buffer): { head: BackupHead; signature: Buffer } {
+  const value = parsed(line)
+  const read = headLineSchema.safeParse(value)
+  if (!read.success) {
+    const { version } = isObject(value) && isObject(value.head) ? value.head : {}
+    const later = typeof version === 'number' && version > 2
+    throw damaged(
+      later ? `it is of version ${version}, a later one` : 'its first line is not a head',
+    )
+  }
+  const { head } = read.data
+  const signature = Buffer.from(read.data.signature, 'base64url')
+  // One text per bundle: nothing may be changed that the signature would not notice.
+  if (headLine(head, signature) !== line.toString()) throw damaged('its head was altered')
+  return { head, signature }
+}
+
+/** @throws Fault coordinator.backup_damaged */
+export function readSegmentLine(line: Buffer): { segment: BackupSegment; signature: Buffer } {
+  const read = segmentLineSchema.safeParse(parsed(line))
+  if (!read.success) throw damaged('the end of a segment is none')
+  const { segment } = read.data
+  const signature = Buffer.from(read.data.signature, 'base64url')
+  if (segmentLine(segment, signature) !== line.toString())
+    throw damaged('the end of a segment was altered')
+  return { segment, signature }
+}
+
+/** @throws Fault coordinator.backup_damaged */
+export function readRowLine(line: Buffer): [BackupTable, BackupRow] {
   const value = parsed(line)
   const { table, row } = isObject(value) ? value : {}
   const known = backupTables.find((name) => name === table)
@@ -114,17 +159,33 @@ function readRow(line: string): [BackupTable, BackupRow] {
   return [known, Object.fromEntries(cells)]
 }
 
-function parsed(line: string): unknown {
+function parsed(line: Buffer): unknown {
   try {
-    return parseJson(line, 'a line of the backup', largestLine)
+    return parseJson(line.toString('utf8'), 'a line of the backup', largestLine)
   } catch (cause) {
     throw damaged('a line of it is not JSON', cause)
   }
 }
 
+const another = 'take another backup file: holdfast coordinator verify-backup FILE'
+
 export function damaged(reason: string, cause?: unknown): Error {
   return coordinatorFault('coordinator.backup_damaged', `the backup cannot be used: ${reason}`, {
     ...(cause === undefined ? {} : { cause }),
-    hint: 'take another backup file: holdfast coordinator verify-backup FILE',
+    hint: another,
+  })
+}
+
+/** The bundle ends before its last segment does. */
+export function incomplete(reason: string): Error {
+  return coordinatorFault('coordinator.backup_incomplete', `the backup is cut off: ${reason}`, {
+    hint: 'copy the file again, or make another: holdfast coordinator backup --out FILE',
+  })
+}
+
+/** A segment is whole, and yet not the one that belongs here. */
+export function mixed(reason: string): Error {
+  return coordinatorFault('coordinator.backup_mixed', `the backup was put together: ${reason}`, {
+    hint: another,
   })
 }

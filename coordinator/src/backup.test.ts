@@ -3,8 +3,9 @@ import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '@holdfast/base'
-import { assert as check, integer, property } from 'fast-check'
-import { makeBackup, verifyBackup } from './backup.ts'
+import { asyncProperty, assert as check, integer } from 'fast-check'
+import { verifyBackup } from './backup-check.ts'
+import { bundleOf, chunked, oldBundleOf } from './backup-fixture.ts'
 import { Coordinator } from './coordinator.ts'
 import { answerAll, claimed, depsOf, person, place, running } from './coordinator-fixture.ts'
 import { createInvite, usableInvite } from './invites.ts'
@@ -22,8 +23,9 @@ assert.ok(alice && bob && carol)
 test('a backup is checked offline, without secrets, and holds none in the clear', async () => {
   await using here = await place()
   await using coordinator = await running(here.options, people, 2)
-  const { bundle } = await makeBackup(coordinator)
-  const report = verifyBackup(bundle, coordinator.identity.digest)
+  const bundle = await bundleOf(coordinator)
+  const pinned = coordinator.identity.digest
+  const report = await verifyBackup(chunked(bundle), { pinned })
   assert.deepEqual(
     [report.cluster, report.generation, report.holders?.threshold, report.audit.intact],
     [coordinator.header?.cluster, 2, 2, true],
@@ -35,34 +37,62 @@ test('a backup is checked offline, without secrets, and holds none in the clear'
     const body = secret.reveal().toString().split('\n')[1] ?? ''
     assert.equal(bundle.includes(body), false)
   }
-  assert.throws(() => verifyBackup(bundle, 'A'.repeat(43)), { code: 'coordinator.backup_foreign' })
+  await assert.rejects(verifyBackup(chunked(bundle), { pinned: 'A'.repeat(43) }), {
+    code: 'coordinator.backup_foreign',
+  })
 })
 
 test('any changed byte, a missing line and a foreign signature are found', async () => {
   await using here = await place()
   await using coordinator = await claimed(here.options)
-  const { bundle } = await makeBackup(coordinator)
-  const codes = ['coordinator.backup_damaged', 'coordinator.header_invalid']
-  const refused = (text: string) =>
-    assert.throws(
-      () => verifyBackup(text, coordinator.identity.digest),
-      ({ code }: { code: string }) => [...codes, 'coordinator.backup_foreign'].includes(code),
+  const bundle = await bundleOf(coordinator)
+  const codes = ['backup_damaged', 'backup_foreign', 'backup_incomplete', 'header_invalid']
+  const refused = async (bytes: Uint8Array | string) =>
+    await assert.rejects(
+      verifyBackup(chunked(bytes), { pinned: coordinator.identity.digest }),
+      ({ code }: { code: string }) => codes.includes(code.replace('coordinator.', '')),
     )
-  check(
-    property(
-      integer({ min: 0, max: bundle.length - 1 }),
-      integer({ min: 1, max: 255 }),
-      (at, by) => {
-        const other = String.fromCharCode((bundle.charCodeAt(at) ^ by) & 0xff)
-        refused(bundle.slice(0, at) + other + bundle.slice(at + 1))
-      },
-    ),
-    { numRuns: 300 },
-  )
-  refused(bundle.slice(0, bundle.length / 2))
-  refused(bundle.split('\n').slice(0, -2).join('\n'))
-  refused('')
-  refused('{}\n')
+  for (const whole of [bundle, await oldBundleOf(coordinator)]) {
+    await check(
+      asyncProperty(
+        integer({ min: 0, max: whole.length - 1 }),
+        integer({ min: 1, max: 255 }),
+        async (at, by) => {
+          const other = Buffer.from(whole)
+          other.writeUInt8(other.readUInt8(at) ^ by, at)
+          await refused(other)
+        },
+      ),
+      { numRuns: 200 },
+    )
+    await refused(whole.subarray(0, whole.length / 2))
+    await refused(whole.subarray(0, whole.lastIndexOf('\n', -2) + 1))
+  }
+  await refused('')
+  await refused('{}\n')
+  const later = bundle.toString().replace('"version":2', '"version":3')
+  await assert.rejects(verifyBackup(chunked(later)), /of version 3, a later one/)
+})
+
+test('a bundle of version 1 is verified and restored, and its holders open it', async () => {
+  await using old = await place()
+  const first = await running(old.options, people, 2)
+  const { digest: pinned } = first.identity
+  const bundle = await oldBundleOf(first)
+  const [before, now] = [bundle, await bundleOf(first)].map((bytes) => chunked(bytes))
+  assert.ok(before && now)
+  const { digest: one, at: _earlier, ...report } = await verifyBackup(before, { pinned })
+  const { digest: other, at: _later, bundle: _own, ...same } = await verifyBackup(now, { pinned })
+  assert.notEqual(one, other)
+  assert.deepEqual(report, same, 'both tell the same')
+  await first[Symbol.asyncDispose]()
+  await rm(join(old.directory, 'host.key'))
+  await using here = await place()
+  await restoreBackup(before, { ...here.options, pinned })
+  await using coordinator = await Coordinator.start(here.options)
+  const ceremony = await openRecovery(coordinator, depsOf(coordinator), 'test')
+  await answerAll(coordinator, ceremony, [bob, carol])
+  assert.deepEqual([coordinator.state, coordinator.identity.digest], ['running', pinned])
 })
 
 test('restored on a new host it is in recovery, and its holders bring the pinned identity back', async () => {
@@ -70,13 +100,15 @@ test('restored on a new host it is in recovery, and its holders bring the pinned
   const first = await running(old.options, people, 2)
   const pin = first.identity.digest
   const { cluster } = first.header ?? {}
-  const { bundle } = await makeBackup(first)
+  const bundle = await bundleOf(first)
   await first[Symbol.asyncDispose]()
   await rm(join(old.directory, 'host.key')) // that host is lost
 
   await using here = await place()
-  await restoreBackup(bundle, { ...here.options, pinned: pin })
-  await assert.rejects(restoreBackup(bundle, here.options), { code: 'coordinator.not_empty' })
+  await restoreBackup(chunked(bundle), { ...here.options, pinned: pin })
+  await assert.rejects(restoreBackup(chunked(bundle), here.options), {
+    code: 'coordinator.not_empty',
+  })
   const coordinator = await Coordinator.start(here.options)
   assert.deepEqual([coordinator.state, coordinator.reason], ['recovery', 'key_missing'])
   assert.equal(coordinator.header?.cluster, cluster)
@@ -105,10 +137,10 @@ test('a token or an invite of the backup lets nobody in again: either may have b
   const { token: inviting } = await store.write((work) =>
     createInvite(work, systemClock, invite, 'user:root'),
   )
-  const { bundle } = await makeBackup(first)
+  const bundle = await bundleOf(first)
   await first[Symbol.asyncDispose]()
   await using here = await place()
-  await restoreBackup(bundle, here.options)
+  await restoreBackup(chunked(bundle), here.options)
   await using restored = await openStore(here.options.store)
   assert.equal(await tokenCaller(restored, systemClock, token), undefined)
   await assert.rejects(
@@ -120,13 +152,13 @@ test('a token or an invite of the backup lets nobody in again: either may have b
 test('an old backup is a rollback to whoever has seen more, until the holders accept it', async () => {
   await using old = await place()
   const first = await running(old.options, people, 2)
-  const { bundle } = await makeBackup(first)
+  const bundle = await bundleOf(first)
   assert.equal(await rotateDataKey(first, depsOf(first), 'test'), 3)
   await first[Symbol.asyncDispose]()
   await rm(join(old.directory, 'host.key'))
 
   await using here = await place()
-  await restoreBackup(bundle, here.options)
+  await restoreBackup(chunked(bundle), here.options)
   await using coordinator = await Coordinator.start(here.options)
   await answerAll(coordinator, await openRecovery(coordinator, depsOf(coordinator), 'test'), [
     alice,
@@ -154,10 +186,14 @@ test('an old backup is a rollback to whoever has seen more, until the holders ac
 test('a bundle is not restored over anything', async () => {
   await using here = await place()
   await using coordinator = await claimed(here.options)
-  const { bundle } = await makeBackup(coordinator)
+  const bundle = await bundleOf(coordinator)
   const marker = await readFile(join(here.directory, 'initialised'), 'utf8')
-  await assert.rejects(restoreBackup(bundle, here.options), { code: 'coordinator.not_empty' })
+  await assert.rejects(restoreBackup(chunked(bundle), here.options), {
+    code: 'coordinator.not_empty',
+  })
   assert.equal(await readFile(join(here.directory, 'initialised'), 'utf8'), marker)
   await using other = await place(here.options.store)
-  await assert.rejects(restoreBackup(bundle, other.options), { code: 'coordinator.not_empty' })
+  await assert.rejects(restoreBackup(chunked(bundle), other.options), {
+    code: 'coordinator.not_empty',
+  })
 })

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash, type Hash, randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { ensureDirectory, removeDurable, writeDurable } from '@holdfast/base'
 import { record } from './audit.ts'
@@ -18,6 +18,7 @@ import { dismissalAction, dismissalData } from './dismissal-record.ts'
 import { coordinatorFault } from './faults.ts'
 import type { Store, Work } from './store.ts'
 import type { Tables } from './tables.ts'
+import { newId } from './ways.ts'
 
 // Giving an old state up: by a quorum of its holders, or by somebody at the machine itself. What is
 // replaced is archived first; the audit log stays and goes on; and only the signed entry in it makes
@@ -69,12 +70,13 @@ export async function dismiss(
   const { directory, store, identity, clock, header } = coordinator
   const given = await digestIn(store.read)
   const cluster = header?.cluster ?? (await readMarker(directory)) ?? ''
-  const { bundle, digest } = await makeBackup(coordinator)
   // Two that come at once must not share a file, for the second one removes its own.
   const own = `${cluster}-${clock.now()}-${randomBytes(4).toString('hex')}.backup`
   const path = join(directory, 'archive', own)
   await ensureDirectory(join(directory, 'archive'))
-  await writeDurable(path, bundle)
+  const hash = createHash('sha256')
+  await writeDurable(path, hashed(makeBackup({ store, identity, clock, bundle: newId() }), hash))
+  const digest = hash.digest('base64url')
   const end = await store.write(async (work) => {
     if ((await digestIn(work)) !== given) return 'late'
     const decided = ceremony === undefined ? 'met' : await stateOf(work, ceremony)
@@ -93,6 +95,14 @@ export async function dismiss(
   if (end !== 'dismissed') await removeDurable(path)
   if (end === 'ended') throw ceremonyFault('ceremony.not_open', 'the ceremony has ended meanwhile')
   await coordinator.refresh()
+}
+
+/** The same parts; their digest is known when the last has been taken. */
+async function* hashed(parts: AsyncIterable<string>, hash: Hash): AsyncGenerator<string> {
+  for await (const part of parts) {
+    hash.update(part)
+    yield part
+  }
 }
 
 /** Which state the store holds; undefined when it holds none. */

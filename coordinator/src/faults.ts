@@ -5,6 +5,8 @@ export const coordinatorFault = faults({
   'coordinator.already_claimed': 'refused',
   'coordinator.backup_damaged': 'integrity',
   'coordinator.backup_foreign': 'integrity',
+  'coordinator.backup_incomplete': 'integrity',
+  'coordinator.backup_mixed': 'integrity',
   'coordinator.changed_meanwhile': 'busy',
   'coordinator.claim_refused': 'refused',
   'coordinator.data_key_sealed': 'unavailable',

@@ -151,10 +151,10 @@ test('what a node says of commands that are not its own neither piles up nor sta
   await using one = await enrolled(here, 'one')
   await using two = await enrolled(here, 'two')
   let writes = 0
-  const { engine, read } = here.store
+  const { engine, read, snapshot } = here.store
   const ledger = new AgentLedger({
     store: {
-      ...{ engine, read },
+      ...{ engine, read, snapshot },
       write: (work) => {
         writes += 1
         return here.store.write(work)

@@ -1,6 +1,12 @@
 export { verifyChain } from './audit.ts'
 export { readSinkFile } from './audit-sink.ts'
-export { type BackupReport, makeBackup, verifyBackup } from './backup.ts'
+export {
+  BackupCheck,
+  type BackupReport,
+  type BackupSource,
+  backupFile,
+  verifyBackup,
+} from './backup-check.ts'
 export type { CeremonyDeps } from './ceremonies.ts'
 export { prepareClaim } from './claim.ts'
 export { Coordinator, type CoordinatorOptions } from './coordinator.ts'

@@ -116,12 +116,35 @@ export function mount<R extends AnyRoute>(
   route: R,
   handler: Handler<R>,
 ): void {
+  // A handler may have set another status; the type knows only the usual one.
+  respond(app, deps, route, async (call) => call.context.json((await handler(call)) as never))
+}
+
+/** Adds a route whose answer comes in parts, as they are made. */
+export function mountStream<R extends AnyRoute>(
+  app: OpenAPIHono,
+  deps: ServerDeps,
+  route: R,
+  handler: (call: Call<R>) => Promise<ReadableStream<Uint8Array>>,
+): void {
+  respond(app, deps, route, async (call) => {
+    call.context.header('Content-Type', route.media)
+    return call.context.body(await handler(call))
+  })
+}
+
+function respond<R extends AnyRoute>(
+  app: OpenAPIHono,
+  deps: ServerDeps,
+  route: R,
+  answer: (call: Call<R>) => Promise<Response>,
+): void {
   guard(app, deps, route)
   app.openapi(route.spec as AnyRoute['spec'], async (context) => {
     // Whatever the framework may match differently one day: nothing is answered unguarded.
     if (context.get(guardedKey as never) !== route.id) throw new Error(`${route.id} is unguarded`)
     const body = route.body === undefined ? undefined : context.req.valid('json' as never)
-    const output = await handler({
+    const response = await answer({
       params: context.req.param(),
       query: (route.query === undefined ? {} : context.req.valid('query' as never)) as Record<
         string,
@@ -131,8 +154,7 @@ export function mount<R extends AnyRoute>(
       caller: context.get(callerKey as never),
       context,
     })
-    // A handler may have set another status; the type knows only the usual one.
-    return context.json(output as never) as never
+    return response as never // the framework's type has no answer but JSON
   })
 }
 

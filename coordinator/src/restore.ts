@@ -1,50 +1,60 @@
-import { createPublicKey } from 'node:crypto'
-import { type Clock, codeOf, ensureDirectory, listDirectory, systemClock } from '@holdfast/base'
+import { createHash } from 'node:crypto'
+import { type Clock, ensureDirectory, listDirectory, systemClock } from '@holdfast/base'
 import { sql } from 'kysely'
 import { record } from './audit.ts'
-import { type BackupReport, verifyBackup } from './backup.ts'
-import { type BackupRow, type BackupTable, readBundle } from './backup-format.ts'
-import { writeMarker } from './claim.ts'
+import {
+  BackupCheck,
+  type BackupReport,
+  type BackupSource,
+  type CheckOptions,
+} from './backup-check.ts'
+import { type BackupRow, type BackupTable, damaged, rowsAtOnce } from './backup-format.ts'
+import { readBundle } from './backup-read.ts'
+import { readMarker, writeMarker } from './claim.ts'
 import { coordinatorFault } from './faults.ts'
 import { pinIdentity } from './identity.ts'
 import { openStore, type Store, type StoreLocation, type Work } from './store.ts'
 
-export interface RestoreOptions {
+export interface RestoreOptions extends CheckOptions {
   /** Must be empty. */
   directory: string
   store: StoreLocation
-  /** The identity that the bundle must be signed by, when that is known. */
-  pinned?: string
   clock?: Clock
 }
-
-const rowsAtOnce = 100
 
 /**
  * Puts a backup into an empty host. It starts there in recovery, under a temporary identity, until
  * its holders (or an automatic way that is within reach) open it: the cluster's own identity key is
- * inside the sealed state. The marker is written first, so that no crash leaves something "fresh".
- * @throws Fault coordinator.not_empty, coordinator.backup_damaged, coordinator.backup_foreign
+ * inside the sealed state. The bundle is read twice: nothing is touched before all of it was checked.
+ * The marker is written first, so that no crash leaves something "fresh"; the rows come in one
+ * transaction.
+ * @throws Fault coordinator.not_empty and those of verifyBackup
  */
-export async function restoreBackup(text: string, options: RestoreOptions): Promise<BackupReport> {
-  const { directory, pinned, clock = systemClock } = options
-  const report = verifyBackup(text, pinned)
-  const { head, rows } = readBundle(text)
-  await requireEmpty(directory, report.cluster, head.identity)
+export async function restoreBackup(
+  source: BackupSource,
+  options: RestoreOptions,
+): Promise<BackupReport> {
+  const { directory, pinned, progress, clock = systemClock } = options
+  const twice = (before: 0 | 1) => (rows: number, of: number) =>
+    progress?.(before * of + rows, 2 * of)
+  const check = new BackupCheck({ pinned, progress: twice(0) })
+  for await (const _segment of check.pass(source()));
+  const report = check.report()
+  await requireEmpty(directory, report)
   await ensureDirectory(directory)
   await writeMarker(directory, report.cluster)
-  await pinIdentity(directory, createPublicKey(head.identity))
+  await pinIdentity(directory, check.signer())
   await using store = await openStore(options.store)
   await store.write(async (work) => {
     await requireUnused(work, store)
-    for (const [table, list] of rows) await insertAll(work, table, list)
+    await insertAll(work, source(), report, twice(1))
     await forgetPasses(work)
     await record(work, clock, {
       actor: 'coordinator',
       action: 'backup.restored',
       subject: report.cluster,
       outcome: 'done',
-      data: { generation: report.generation, madeAt: head.at },
+      data: { generation: report.generation, madeAt: report.at },
     })
   })
   return report
@@ -56,19 +66,21 @@ async function forgetPasses(work: Work): Promise<void> {
   await work.updateTable('invites').set({ revoked: 1 }).execute()
 }
 
-/** Files that a restore itself leaves when it is interrupted do not count. */
-async function requireEmpty(directory: string, cluster: string, identity: string): Promise<void> {
-  const own = ['initialised', 'identity.pub', 'state.db', 'state.db-wal', 'state.db-shm']
-  const names = await listDirectory(directory).catch((error: unknown) => {
-    if (codeOf((error as Error).cause) === 'ENOENT') return []
-    throw error
-  })
-  const inTheWay = names.filter((name) => !own.includes(name))
+/** What an interrupted restore leaves does not count, nor what a coordinator adds that was started then. */
+const own = [
+  ...['initialised', 'identity.pub', 'identity-temporary.pem'],
+  ...['state.db', 'state.db-wal', 'state.db-shm'],
+]
+
+async function requireEmpty(directory: string, { cluster, identity }: BackupReport): Promise<void> {
+  const marker = await readMarker(directory)
+  const names = (await listDirectory(directory)).filter((name) => !own.includes(name))
+  const inTheWay = marker === undefined || marker === cluster ? names : [`of ${marker}`, ...names]
   if (inTheWay.length === 0) return
   throw coordinatorFault(
     'coordinator.not_empty',
     `${directory} is not empty (${inTheWay.slice(0, 3).join(', ')}), and ${cluster} will not be restored over it`,
-    { hint: `take another directory; the backup's identity is\n${identity}` },
+    { hint: `take another directory; the identity of the backup is ${identity}` },
   )
 }
 
@@ -82,12 +94,35 @@ async function requireUnused(work: Work, store: Store): Promise<void> {
   }
 }
 
-async function insertAll(work: Work, table: BackupTable, rows: BackupRow[]): Promise<void> {
-  for (let at = 0; at < rows.length; at += rowsAtOnce) {
-    const some = rows.slice(at, at + rowsAtOnce)
-    await work
-      .insertInto(table)
-      .values(some as never) // rows of a signed bundle; the engine refuses what does not fit
-      .execute()
+/** @throws Fault coordinator.backup_damaged when it is not the bundle that was checked */
+async function insertAll(
+  work: Work,
+  chunks: AsyncIterable<Uint8Array>,
+  report: BackupReport,
+  progress: (rows: number, ofRows: number) => void,
+): Promise<void> {
+  const ofRows = Object.values(report.rows).reduce((sum, rows) => sum + rows, 0)
+  const digest = createHash('sha256')
+  let some: BackupRow[] = []
+  let of: BackupTable | undefined
+  let inserted = 0
+  const insert = async () => {
+    if (of === undefined || some.length === 0) return
+    const rows = some as never // rows of a signed bundle; the engine refuses what does not fit
+    await work.insertInto(of).values(rows).execute()
+    inserted += some.length
+    some = []
   }
+  const row = async (table: BackupTable, each: BackupRow) => {
+    if (table !== of || some.length >= rowsAtOnce(table)) await insert()
+    of = table
+    some.push(each)
+  }
+  for await (const bytes of readBundle(chunks, { head: () => undefined, row })) {
+    digest.update(bytes)
+    progress(inserted, ofRows)
+  }
+  await insert()
+  if (digest.digest('base64url') !== report.digest)
+    throw damaged('it was changed while it was being restored')
 }

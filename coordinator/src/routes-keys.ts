@@ -3,9 +3,11 @@ import type { OpenAPIHono } from '@hono/zod-openapi'
 import { recordAlone } from './audit.ts'
 import { makeBackup } from './backup.ts'
 import type { CeremonyDeps } from './ceremonies.ts'
-import { mount, type ServerDeps } from './mount.ts'
+import { mount, mountStream, type ServerDeps } from './mount.ts'
+import { streamed } from './streamed.ts'
 import type { Caller } from './users.ts'
 import { addWay, dropWay, listWays, proveWay, rotateDataKey } from './way-changes.ts'
+import { newId } from './ways.ts'
 
 export function mountKeys(app: OpenAPIHono, deps: ServerDeps, ceremonies: CeremonyDeps): void {
   const { coordinator, clock } = deps
@@ -41,10 +43,12 @@ export function mountKeys(app: OpenAPIHono, deps: ServerDeps, ceremonies: Ceremo
     coordinator.seal()
     return { done: true }
   })
-  mount(app, deps, keyRoutes.backup, async ({ caller }) => {
-    const made = await makeBackup(coordinator)
-    const event = { actor: actor(caller), action: 'backup.make', subject: made.digest }
+  mountStream(app, deps, keyRoutes.backup, async ({ caller }) => {
+    const bundle = newId()
+    // Before the first byte: who goes away before the last one has had a backup all the same.
+    const event = { actor: actor(caller), action: 'backup.make', subject: bundle }
     await recordAlone(store, clock, { ...event, outcome: 'done' })
-    return made
+    const parts = makeBackup({ store, identity: coordinator.identity, clock, bundle })
+    return await streamed(parts, clock, deps.report)
   })
 }

@@ -86,7 +86,7 @@ export function answer(
 }
 
 export async function answerAll(ask: Ask, id: string, names: string[]): Promise<Reply> {
-  let last: Reply = { status: 0, body: {}, cookie: '', setCookie: '' }
+  let last: Reply = { status: 0, body: {}, text: '', cookie: '', setCookie: '' }
   for (const name of names) {
     const pair = people[name]
     assert.ok(pair)

@@ -6,7 +6,8 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { run } from '@holdfast/base'
 import type { Reply } from './api-client-fixture.ts'
-import { verifyBackup } from './backup.ts'
+import { verifyBackup } from './backup-check.ts'
+import { chunked } from './backup-fixture.ts'
 import { prepareClaim } from './claim.ts'
 import { answerAll, manifest, password, started } from './server-fixture.ts'
 
@@ -179,8 +180,9 @@ test('ways, rotation, sealing and backup over the API; the metrics say the state
   const last = await ask('DELETE', `/v1/ways/${ways[1]?.id}`, undefined, admin)
   assert.equal((last.body.error as { code: string }).code, 'coordinator.last_way')
   assert.equal((await ask('POST', '/v1/backups', undefined, {})).status, 401)
-  const { bundle } = (await ask('POST', '/v1/backups', undefined, admin)).body
-  assert.equal(verifyBackup(String(bundle), running.coordinator.identity.digest).generation, 2)
+  const { text } = await ask('POST', '/v1/backups', undefined, admin)
+  const pinned = running.coordinator.identity.digest
+  assert.equal((await verifyBackup(chunked(text), { pinned })).generation, 2)
   assert.equal((await ask('POST', '/v1/seal', undefined, admin)).status, 200)
   assert.equal((await ask('GET', '/v1/ways', undefined, admin)).status, 403)
   const metrics = await running.server.app.request('/metrics', {}, {})

@@ -27,12 +27,13 @@ class NodeSqliteDialect extends SqliteDialect {
   }
 }
 
-/** Opens a database file for one writing process. */
-export function sqliteDialect(path: string): Dialect {
+/** Opens a database file for one writing process; or once more in that process, to read in it. */
+export function sqliteDialect(path: string, use: 'writing' | 'reading' = 'writing'): Dialect {
   const open = (): SqliteDatabase => {
-    if (path !== ':memory:') keepPrivate(path)
-    const database = new DatabaseSync(path, { timeout: 5_000 })
-    for (const setting of settings) database.exec(setting)
+    const readOnly = use === 'reading'
+    if (path !== ':memory:' && !readOnly) keepPrivate(path)
+    const database = new DatabaseSync(path, { timeout: 5_000, readOnly })
+    if (!readOnly) for (const setting of settings) database.exec(setting)
     const prepared = new PreparedStatements(database)
     return {
       close: () => database.close(),

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '@holdfast/base'
 import { verifyAudit } from './audit.ts'
-import { verifyBackup } from './backup.ts'
+import { backupFile, verifyBackup } from './backup-check.ts'
 import { expire, listCeremonies, readCeremony } from './ceremonies.ts'
 import { cancelCeremony } from './ceremony-end.ts'
 import { prepareClaim, readMarker, writeMarker } from './claim.ts'
@@ -256,8 +256,8 @@ test('the holders give an old state up: archived, in the audit log, new only the
   assert.deepEqual([coordinator.state, coordinator.reason], ['uninitialised', 'claim_needed'])
   assert.equal(await readMarker(here.directory), undefined)
   const [archive] = await readdir(join(here.directory, 'archive'))
-  const text = await readFile(join(here.directory, 'archive', archive ?? ''), 'utf8')
-  assert.equal(verifyBackup(text, pin).cluster, cluster)
+  const file = backupFile(join(here.directory, 'archive', archive ?? ''))
+  assert.equal((await verifyBackup(file, { pinned: pin })).cluster, cluster)
   const [entry] = await audited(coordinator, 'coordinator.dismissed')
   assert.deepEqual([entry?.actor, entry?.subject], ['holders', cluster])
   const token = await readFile(join(here.directory, 'claim-token'), 'utf8')

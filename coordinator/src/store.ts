@@ -7,6 +7,7 @@ import { reshares } from './migrations/002-reshares.ts'
 import { attempts } from './migrations/003-attempts.ts'
 import { issues } from './migrations/004-issues.ts'
 import { issueOrder } from './migrations/005-issue-order.ts'
+import { sessionNumbers } from './migrations/006-session-numbers.ts'
 import { postgresDialect } from './postgres-driver.ts'
 import { sqliteDialect } from './sqlite-driver.ts'
 import type { Tables } from './tables.ts'
@@ -25,6 +26,12 @@ export interface Store extends AsyncDisposable {
   readonly read: Database
   /** Runs `work` in one serialisable transaction; it may run again after a conflict. */
   write<T>(work: (transaction: Work) => Promise<T>): Promise<T>
+  /** Everything as it is at the first reading, while others write. It holds a connection: end it soon. */
+  snapshot(): Promise<Snapshot>
+}
+
+export interface Snapshot extends AsyncDisposable {
+  readonly read: Work
 }
 
 /** With several addresses of one PostgreSQL, the one that takes writes is used. */
@@ -60,6 +67,7 @@ export async function openStore(location: StoreLocation): Promise<Store> {
     engine: location.engine,
     read: database,
     write: (work) => one(() => serialisable(database, location.engine, work)),
+    snapshot: () => snapshotOf(database, location),
     [Symbol.asyncDispose]: () => database.destroy(),
   }
 }
@@ -71,6 +79,7 @@ async function migrate(database: Database, bytes: 'blob' | 'bytea'): Promise<voi
     '003-attempts': { up: attempts },
     '004-issues': { up: issues },
     '005-issue-order': { up: issueOrder },
+    '006-session-numbers': { up: sessionNumbers },
   }
   const newer = (await migrated(database)).filter((name) => !Object.hasOwn(migrations, name))
   if (newer.length > 0)
@@ -117,6 +126,29 @@ async function serialisable<T>(
       await new Promise((resolve) => setTimeout(resolve, 2 ** attempt * (0.5 + Math.random())))
     }
   }
+}
+
+/**
+ * One reading transaction. SQLite: a connection of its own, because the store's only one would be taken
+ * from everybody; readers and the writer do not wait for each other (sqlite.org/wal.html). PostgreSQL:
+ * deferrable, so that it neither fails for what others write nor shows what no order of theirs gives
+ * (SET TRANSACTION).
+ */
+async function snapshotOf(database: Database, location: StoreLocation): Promise<Snapshot> {
+  if (location.engine === 'sqlite') {
+    const own = new Kysely<Tables>({ dialect: sqliteDialect(location.path, 'reading') })
+    const read = await own.startTransaction().execute()
+    return { read, [Symbol.asyncDispose]: () => own.destroy() }
+  }
+  const read = await database
+    .startTransaction()
+    .setIsolationLevel('serializable')
+    .setAccessMode('read only')
+    .execute()
+  await sql`set transaction deferrable`.execute(read)
+  const end = () => read.rollback().execute()
+  // It has ended by itself when its connection is gone.
+  return { read, [Symbol.asyncDispose]: () => end().catch(() => undefined) }
 }
 
 /**

@@ -1,7 +1,7 @@
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ensureDirectory } from '@holdfast/base'
-import { prepareClaim, restoreBackup, verifyBackup } from '@holdfast/coordinator'
+import { backupFile, prepareClaim, restoreBackup, verifyBackup } from '@holdfast/coordinator'
 import { keyRoutes, statusRoutes, userRoutes } from '@holdfast/protocol'
 import { answer } from './ceremony-holder.ts'
 import { begin, claim, isNow, type Scene, setCoordinator } from './ceremony-scene.ts'
@@ -21,7 +21,8 @@ export const stateDismissed: Drill = {
     await owner.call(keyRoutes.seal)
     await byHolders(stage, scene)
     const first = await archives(coordinator)
-    timeline.proves('the state was archived, signed and whole', isOf(first[0], cluster), {
+    const whole = await isOf(first[0], cluster)
+    timeline.proves('the state was archived, signed and whole', whole, {
       archives: first.length,
     })
     const token = await claim(coordinator)
@@ -84,31 +85,30 @@ async function byToken(stage: Stage, coordinator: CoordinatorProcess): Promise<v
   )
 }
 
-/** The archived backups, oldest first. */
+/** The files of archived backups, oldest first. */
 async function archives({ directory }: CoordinatorProcess): Promise<string[]> {
   const folder = join(directory, 'archive')
   const names = await readdir(folder)
-  const made = names.map((name) => ({ name, at: Number(/-(\d+)\.backup$/.exec(name)?.[1]) }))
-  made.sort((a, b) => a.at - b.at)
-  return await Promise.all(made.map(({ name }) => readFile(join(folder, name), 'utf8')))
+  const at = (name: string) => Number(/-(\d+)-[0-9a-f]+\.backup$/.exec(name)?.[1])
+  return names.sort((a, b) => at(a) - at(b)).map((name) => join(folder, name))
 }
 
-function isOf(bundle: string | undefined, cluster: string): boolean {
-  return bundle !== undefined && verifyBackup(bundle).cluster === cluster
+async function isOf(file: string | undefined, cluster: string): Promise<boolean> {
+  return file !== undefined && (await verifyBackup(backupFile(file))).cluster === cluster
 }
 
 /** Regretted: the archive is restored elsewhere, and its holders open it. */
 async function archiveOpens(
   stage: Stage,
   { coordinator, keys }: Scene,
-  bundle: string,
+  archive: string,
 ): Promise<void> {
   // On the same machine the host key would open it without anybody.
   await rm(join(coordinator.directory, 'host.key'))
   const directory = join(stage.directory, 'regretted')
   await ensureDirectory(directory)
   const path = join(directory, 'state.db')
-  await restoreBackup(bundle, { directory, store: { engine: 'sqlite', path } })
+  await restoreBackup(backupFile(archive), { directory, store: { engine: 'sqlite', path } })
   const place = { name: 'regretted', directory, command: stage.coordinator }
   const restored = stage.cleanup.use(await CoordinatorProcess.launch(place))
   using anybody = restored.client()

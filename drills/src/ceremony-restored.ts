@@ -1,7 +1,7 @@
 import { cp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ensureDirectory } from '@holdfast/base'
-import { restoreBackup, verifyBackup } from '@holdfast/coordinator'
+import { ensureDirectory, writeDurable } from '@holdfast/base'
+import { backupFile, restoreBackup, verifyBackup } from '@holdfast/coordinator'
 import { keyRoutes, manifestRoutes } from '@holdfast/protocol'
 import { answer } from './ceremony-holder.ts'
 import { begin, isNow, type Scene, setCoordinator, signIn } from './ceremony-scene.ts'
@@ -69,8 +69,9 @@ export const onlyHoldersLeft: Drill = {
     if (server === undefined) throw new Error('a server that was set is there')
     const config = await server.pin()
     await owner.call(keyRoutes.add, { body: { kind: 'tang', config } })
-    const { bundle } = await owner.call(keyRoutes.backup)
-    const { ways, identity } = verifyBackup(bundle)
+    const backup = join(stage.directory, 'fleet.backup')
+    await writeDurable(backup, owner.receive(keyRoutes.backup))
+    const { ways, identity } = await verifyBackup(backupFile(backup))
     timeline.note('a backup is made and carried away', {
       identity,
       ways: ways.map(({ kind }) => kind),
@@ -80,7 +81,7 @@ export const onlyHoldersLeft: Drill = {
     for (const lost of [coordinator.directory, server.directory])
       await rm(lost, { recursive: true, force: true })
     timeline.note('the machine and the key server are destroyed')
-    const restored = await restore(stage, coordinator, bundle)
+    const restored = await restore(stage, coordinator, backup)
     using pinned = restored.client({ identity: coordinator.identity })
     await timeline.refuses(
       'clients do not take it for the old one',
@@ -100,13 +101,13 @@ export const onlyHoldersLeft: Drill = {
 async function restore(
   stage: Stage,
   lost: CoordinatorProcess,
-  bundle: string,
+  backup: string,
 ): Promise<CoordinatorProcess> {
   const directory = join(stage.directory, 'restored')
   await ensureDirectory(directory)
   const path = join(directory, 'state.db')
   const pinned = lost.identity
-  await restoreBackup(bundle, { directory, store: { engine: 'sqlite', path }, pinned })
+  await restoreBackup(backupFile(backup), { directory, store: { engine: 'sqlite', path }, pinned })
   const port = Number(new URL(lost.url).port)
   const place = { name: 'restored', directory, command: stage.coordinator, port }
   const restored = stage.cleanup.use(await CoordinatorProcess.launch(place))

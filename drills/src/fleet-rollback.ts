@@ -1,6 +1,6 @@
 import { join } from 'node:path'
-import { ensureDirectory, removeDurable } from '@holdfast/base'
-import { restoreBackup } from '@holdfast/coordinator'
+import { ensureDirectory, removeDurable, writeDurable } from '@holdfast/base'
+import { backupFile, restoreBackup } from '@holdfast/coordinator'
 import { keyRoutes, statusRoutes } from '@holdfast/protocol'
 import { answer, softwareKey } from './ceremony-holder.ts'
 import { begin } from './ceremony-scene.ts'
@@ -20,7 +20,8 @@ export const oldBackupRestored: Drill = {
     const plane = await setPlane(stage)
     const node = await plane.startNode()
     await plane.enrol(node, { invite: await plane.invite(1), genesis: true, signal })
-    const { bundle } = await plane.client.call(keyRoutes.backup)
+    const backup = join(stage.directory, 'fleet.backup')
+    await writeDurable(backup, plane.client.receive(keyRoutes.backup))
     const { generation: seen } = await plane.client.call(keyRoutes.rotate)
     await node.stop()
     await node.start()
@@ -37,7 +38,7 @@ export const oldBackupRestored: Drill = {
     })
     await node.stop()
     const { identity } = plane.coordinator
-    const restored = await restoreElsewhere(stage, plane, bundle)
+    const restored = await restoreElsewhere(stage, plane, backup)
     using anybody = restored.client()
     using pinned = restored.client({ identity })
     const status = async () => await pinned.call(statusRoutes.status)
@@ -76,14 +77,14 @@ export const oldBackupRestored: Drill = {
 async function restoreElsewhere(
   stage: Stage,
   { coordinator: lost }: ControlPlane,
-  bundle: string,
+  backup: string,
 ): Promise<CoordinatorProcess> {
   await lost.kill()
   const directory = join(stage.directory, 'restored')
   await ensureDirectory(directory)
   const path = join(directory, 'state.db')
   await removeDurable(join(lost.directory, 'host.key'))
-  await restoreBackup(bundle, { directory, store: { engine: 'sqlite', path } })
+  await restoreBackup(backupFile(backup), { directory, store: { engine: 'sqlite', path } })
   const port = Number(new URL(lost.url).port)
   const place = { name: 'restored', directory, command: stage.coordinator, port }
   return stage.cleanup.use(await CoordinatorProcess.launch(place))

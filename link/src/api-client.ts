@@ -2,7 +2,7 @@ import type { Agent } from 'node:https'
 import { Fault, type FaultKind, isFault, isObject, parseJson } from '@holdfast/base'
 import { type AnyRoute, errorSchema } from '@holdfast/protocol'
 import type { z } from 'zod'
-import { exchange } from './exchange.ts'
+import { download, exchange } from './exchange.ts'
 import { linkFault } from './faults.ts'
 import { pinnedTls } from './tls.ts'
 
@@ -34,10 +34,12 @@ export interface ApiReply<R extends AnyRoute> {
   cookie: string
 }
 
-/** Milliseconds; making a backup or asking a TPM takes its time. */
+/** Milliseconds; asking a TPM takes its time. */
 const patience = 60_000
-/** Bytes; a backup of a large fleet is the largest answer. */
-const largestReply = 512 * 1024 * 1024
+/** Bytes; the nodes of a large fleet are the largest answer. */
+const largestReply = 128 * 1024 * 1024
+/** Bytes of an answer that says what went wrong. */
+const largestError = 1024 * 1024
 /** A pin that no key has. */
 const nobody = 'A'.repeat(43)
 
@@ -67,18 +69,8 @@ export class ApiClient implements Disposable {
 
   /** Calls a route that sets a cookie. */
   async send<R extends AnyRoute>(route: R, input: ApiInput<R> = {}): Promise<ApiReply<R>> {
-    const { url, token } = this.place
-    const target = `${url.replace(/\/+$/, '')}${pathOf(route, input)}`
-    const bearer = token === undefined ? {} : { authorization: `Bearer ${token}` }
-    const { status, body, headers } = await exchange(target, {
-      method: methods[route.spec.method],
-      tls: this.#tls,
-      timeout: patience,
-      limit: largestReply,
-      headers: { ...bearer, ...input.headers },
-      ...(input.body === undefined ? {} : { body: JSON.stringify(input.body) }),
-      ...(this.#signal === undefined ? {} : { signal: this.#signal }),
-    })
+    const { target, options } = this.#request(route, input)
+    const { status, body, headers } = await exchange(target, { ...options, limit: largestReply })
     const content = contentOf(body, target)
     if (status !== 200) throw faultOf(content, status, target)
     const parsed = route.output.safeParse(content)
@@ -86,6 +78,35 @@ export class ApiClient implements Disposable {
     const cookies = (headers['set-cookie'] ?? []).map((line) => line.split(';')[0] ?? '')
     // The route's own schema has just parsed it.
     return { value: parsed.data as z.output<R['output']>, cookie: cookies.join('; ') }
+  }
+
+  /** Calls a route whose answer comes in parts; they are asked for as they are taken. Faults as `call`. */
+  async *receive<R extends AnyRoute>(route: R, input: ApiInput<R> = {}): AsyncGenerator<Buffer> {
+    const { target, options } = this.#request(route, input)
+    const { status, body } = await download(target, options)
+    if (status === 200) return yield* body
+    const parts: Buffer[] = []
+    let size = 0
+    for await (const part of body) {
+      parts.push(part)
+      size += part.length
+      if (size > largestError) throw malformed(target, `it answers ${status} at great length`)
+    }
+    throw faultOf(contentOf(Buffer.concat(parts).toString('utf8'), target), status, target)
+  }
+
+  #request<R extends AnyRoute>(route: R, input: ApiInput<R>) {
+    const { url, token } = this.place
+    const bearer = token === undefined ? {} : { authorization: `Bearer ${token}` }
+    const options = {
+      method: methods[route.spec.method],
+      tls: this.#tls,
+      timeout: patience,
+      headers: { ...bearer, ...input.headers },
+      ...(input.body === undefined ? {} : { body: JSON.stringify(input.body) }),
+      ...(this.#signal === undefined ? {} : { signal: this.#signal }),
+    }
+    return { target: `${url.replace(/\/+$/, '')}${pathOf(route, input)}`, options }
   }
 
   [Symbol.dispose](): void {

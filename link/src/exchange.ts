@@ -57,6 +57,53 @@ export async function exchange(url: string, options: ExchangeOptions): Promise<R
   }
 }
 
+export interface Download {
+  status: number
+  /** Throws Fault link.unreachable when it breaks off before its end. */
+  body: AsyncIterable<Buffer>
+}
+
+/**
+ * Sends one request whose reply may be of any length and is read as it comes: the timeout is for
+ * silence, not for all of it. Who does not read the body to its end must leave its loop.
+ * @throws Fault link.unreachable, link.identity_mismatch
+ */
+export async function download(
+  url: string,
+  options: Omit<ExchangeOptions, 'limit'>,
+): Promise<Download> {
+  const target = checkedUrl(url, options.tls !== undefined)
+  const { timeout = 10_000, signal } = options
+  const broken = (cause: unknown) => {
+    if (isFault(cause)) return cause
+    const text = `${target.host} broke the exchange off: ${messageOf(cause)}`
+    return linkFault('link.unreachable', text, { cause, hint: 'try again' })
+  }
+  try {
+    const outgoing = begin(target, options, signal ?? new AbortController().signal)
+    const silent = () => outgoing.destroy(new Error(`silent for ${timeout} ms`))
+    outgoing.setTimeout(timeout, silent)
+    const message = await new Promise<IncomingMessage>((resolve, reject) => {
+      outgoing.once('error', reject)
+      outgoing.once('response', resolve)
+    })
+    return { status: message.statusCode ?? 0, body: whole(message, broken) }
+  } catch (cause) {
+    throw broken(cause)
+  }
+}
+
+async function* whole(
+  message: IncomingMessage,
+  broken: (cause: unknown) => unknown,
+): AsyncGenerator<Buffer> {
+  try {
+    yield* message
+  } catch (cause) {
+    throw broken(cause)
+  }
+}
+
 function checkedUrl(url: string, secure: boolean): URL {
   const target = URL.parse(url)
   if (target !== null && target.protocol === (secure ? 'https:' : 'http:')) return target

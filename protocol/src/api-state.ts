@@ -87,7 +87,8 @@ export const keyRoutes = {
     summary: 'A bundle that restores into recovery',
     access: ['admin'],
     states: ['ready', 'running'],
-    output: z.object({ bundle: z.string(), digest: digestSchema }),
+    output: z.string(),
+    media: 'application/x-ndjson',
   }),
 }
 

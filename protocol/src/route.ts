@@ -42,6 +42,8 @@ interface Definition<P extends string, B extends z.ZodType, O extends z.ZodType>
   query?: z.ZodObject
   body?: B
   output: O
+  /** What the answer is when it is not JSON; it comes in parts then. */
+  media?: string
 }
 
 /** A route as data: server, client, command line and OpenAPI document come from the same value. */
@@ -49,6 +51,7 @@ export function route<const P extends string, B extends z.ZodType, O extends z.Z
   definition: Definition<P, B, O>,
 ) {
   const { id, method, path, summary, params, query, body, output, access, states } = definition
+  const { media = 'application/json' } = definition
   const json = (schema: z.ZodType) => ({ 'application/json': { schema } })
   const spec = createRoute({
     operationId: id,
@@ -61,12 +64,12 @@ export function route<const P extends string, B extends z.ZodType, O extends z.Z
       ...(body === undefined ? {} : { body: { content: json(body), required: true } }),
     },
     responses: {
-      200: { description: 'done', content: json(output) },
+      200: { description: 'done', content: { [media]: { schema: output } } },
       default: { description: 'refused or failed, with a stable code', content: json(errorSchema) },
     },
   })
   const rules: RouteRules = { access, states: states ?? ['running'] }
-  return { id, spec, rules, params, query, body: body as B, output: output as O } // absent body stays undefined
+  return { id, spec, rules, params, query, body: body as B, output: output as O, media } // absent body stays undefined
 }
 
 export type AnyRoute = ReturnType<typeof route>
