@@ -7,6 +7,7 @@ import type { Orders } from './agents-orders.ts'
 import { recordAlone } from './audit.ts'
 import { noteResult, type Result } from './commands.ts'
 import { followEnrolment } from './enrolments.ts'
+import { latestSessions } from './session-numbers.ts'
 import type { Store } from './store.ts'
 
 // What agents say, and where it goes: reports and progress into the ledger, which writes them in
@@ -62,12 +63,18 @@ export class Hearing {
     this.#notice(held, report)
     const { store, clock, ledger } = this.#options
     const { node } = held.session
-    if (!held.enrolling) return ledger.note(node, { report })
-    const state = await store.write((work) => followEnrolment(work, clock, node, report))
+    const { number } = held
+    if (!held.enrolling) return ledger.note(node, number, { report })
+    const state = await store.write(async (work) =>
+      (await latestSessions(work, [node])).get(node) === number
+        ? await followEnrolment(work, clock, node, report)
+        : 'earlier',
+    )
+    if (state === 'earlier') return
     if (state === 'failed') return held.session.close(4410, 'the enrolment has failed')
     held.enrolling = state !== undefined && state !== 'enrolled'
-    if (held.enrolling) return ledger.note(node, { report, phase: 'enrolling' })
-    ledger.note(node, { report, phase: report.phase })
+    if (held.enrolling) return ledger.note(node, number, { report, phase: 'enrolling' })
+    ledger.note(node, number, { report, phase: report.phase })
     if (state === 'enrolled') await ledger.flush()
   }
 

@@ -6,6 +6,8 @@ import { nodeFault } from './nodes-faults.ts'
 
 export interface Held {
   readonly session: CoordinatorSession
+  /** Its number; 0 until it has been drawn. See session-numbers.ts. */
+  number: number
   enrolling: boolean
   /** Phase, epoch and guardians as last reported. */
   stand: string
@@ -39,6 +41,7 @@ export class HeldSessions {
   add(session: CoordinatorSession): Held {
     const held: Held = {
       session,
+      number: 0,
       enrolling: true, // until the store says otherwise
       stand: '',
       written: 0,

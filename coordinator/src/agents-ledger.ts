@@ -10,14 +10,15 @@ import type { Store, Work } from './store.ts'
 // one row in the next batch. What must not be lost (results, enrolments) does not come through here.
 
 interface Change {
-  /** A session has been opened here, after whatever stands in the store. */
-  claim?: true
   report?: NodeReport
   /** The phase to store instead of the reported one: `enrolling` while that is under way. */
   phase?: NodeReport['phase']
   /** The highest proven generation that the node has seen. */
   witnessed?: number
 }
+
+/** With the number of the session that it was said in. */
+type Said = Change & { session: number }
 
 type Waiting = Told & { node: string; command: string }
 
@@ -45,7 +46,7 @@ const moveEvery = 30_000
 
 export class AgentLedger {
   readonly #options: LedgerOptions
-  readonly #changes = new Map<string, Change>()
+  readonly #changes = new Map<string, Said>()
   /** By node and command: what a node says of another's command must not stand in its way. */
   readonly #told = new Map<string, Waiting>()
   readonly #waiting = new Map<string, number>()
@@ -57,9 +58,11 @@ export class AgentLedger {
     this.#options = options
   }
 
-  /** The node has come, gone, or said something about itself. */
-  note(node: string, change: Change = {}): void {
-    this.#changes.set(node, { ...this.#changes.get(node), ...change })
+  /** The node has come, gone, or said something about itself, in the session of this number. */
+  note(node: string, session: number, change: Change = {}): void {
+    const said = { ...change, session }
+    const before = this.#changes.get(node)
+    this.#changes.set(node, before === undefined ? said : together(before, said))
   }
 
   /** Progress or output of a command; resolves when more may come. */
@@ -104,13 +107,18 @@ export class AgentLedger {
           if (signer !== undefined) await publishPeers(work, { ...signer, now: clock.now() }, moved)
         })
         changes.splice(0, part.length)
-        for (const [node, report] of early) this.note(node, { report, ...this.#changes.get(node) })
+        for (const [node, said] of early) this.#putAside(node, said)
       }
     } finally {
       for (const [name, each] of told) this.#putBack(name, each)
       // What came meanwhile is newer and wins.
-      for (const [node, each] of changes) this.note(node, { ...each, ...this.#changes.get(node) })
+      for (const [node, each] of changes) this.#putAside(node, each)
     }
+  }
+
+  #putAside(node: string, said: Said): void {
+    const newer = this.#changes.get(node)
+    this.#changes.set(node, newer === undefined ? said : together(said, newer))
   }
 
   #putBack(name: string, each: Waiting): void {
@@ -118,28 +126,22 @@ export class AgentLedger {
     this.#told.set(name, { ...each, ...newer, output: each.output + (newer?.output ?? '') })
   }
 
-  async #writeChanges(work: Work, part: readonly [string, Change][]): Promise<void> {
+  /** What was said in an earlier session than the latest, wherever that is, changes nothing. */
+  async #writeChanges(work: Work, part: readonly [string, Said][]): Promise<void> {
     const { instance, isHeld, clock } = this.#options
-    for (const [node, { claim, report, phase, witnessed }] of part) {
-      const columns = {
+    for (const [node, { session, report, phase, witnessed }] of part) {
+      const row = {
         ...(report === undefined ? {} : reportColumns(report)),
         ...(phase === undefined ? {} : { phase }),
         ...(witnessed === undefined ? {} : { witnessed }),
+        ...(isHeld(node) ? { instance, heard_at: clock.now() } : { instance: null }),
       }
-      const held = isHeld(node)
-      const row = held ? { ...columns, instance, heard_at: clock.now() } : columns
-      if (Object.keys(row).length > 0) {
-        const said = work.updateTable('nodes').set(row).where('node', '=', node)
-        // A later session at another instance knows better, even while this one seems to be there.
-        const ours = said.where(({ eb, or }) =>
-          or([eb('instance', '=', instance), eb('instance', 'is', null)]),
-        )
-        await (claim === true ? said : ours).execute()
-      }
-      if (held) continue
-      // Another instance may hold it by now: only our own claim is taken back.
-      const gone = work.updateTable('nodes').set({ instance: null }).where('node', '=', node)
-      await gone.where('instance', '=', instance).execute()
+      await work
+        .updateTable('nodes')
+        .set(row)
+        .where('node', '=', node)
+        .where('session', '=', session)
+        .execute()
     }
   }
 
@@ -147,25 +149,25 @@ export class AgentLedger {
    * Everybody whose list of peers changes because somebody's guardians have, and what is to be written;
    * the reports of those who move too often are not, and wait.
    */
-  async #movedGuardians(changes: readonly [string, Change][]) {
-    const reports = new Map(changes.map(([node, { report }]) => [node, report]))
+  async #movedGuardians(changes: readonly [string, Said][]) {
+    const reports = new Map(changes)
     const rows = await this.#options.store.read
       .selectFrom('nodes')
-      .select(['node', 'guardians'])
+      .select(['node', 'guardians', 'session'])
       .where('node', 'in', [...reports.keys()])
       .execute()
     const moved = new Set<string>()
-    const early = new Map<string, NodeReport>()
+    const early = new Map<string, Said>()
     for (const row of rows) {
-      const report = reports.get(row.node)
+      const { report, session = 0 } = reports.get(row.node) ?? {}
       const before = guardiansOf(row)
-      if (report === undefined) continue
+      if (report === undefined || session !== row.session) continue
       if (JSON.stringify(report.guardians) === JSON.stringify(before)) continue
       if (this.#mayMove(row.node))
         for (const node of [row.node, ...before, ...report.guardians]) moved.add(node)
-      else early.set(row.node, report)
+      else early.set(row.node, { report, session })
     }
-    const part = changes.map(([node, { report, ...rest }]): [string, Change] => [
+    const part = changes.map(([node, { report, ...rest }]): [string, Said] => [
       node,
       report === undefined || early.has(node) ? rest : { ...rest, report },
     ])
@@ -188,4 +190,10 @@ function take<T>(map: Map<string, T>): [string, T][] {
   const entries = [...map]
   map.clear()
   return entries
+}
+
+/** Of what was said in two sessions, the later one counts; in one, what was said last. */
+function together(before: Said, after: Said): Said {
+  if (before.session === after.session) return { ...before, ...after }
+  return before.session > after.session ? before : after
 }

@@ -9,6 +9,7 @@ import {
   openCommands,
   orderedSince,
 } from './commands-delivery.ts'
+import { latestSessions } from './session-numbers.ts'
 import type { Store } from './store.ts'
 import { Together } from './together.ts'
 
@@ -27,14 +28,19 @@ export interface OrdersOptions {
   onError: (error: unknown) => void
 }
 
+interface Session {
+  readonly number: number
+  readonly commands: Set<string>
+}
+
 /** Nodes that one question names: an engine takes only so many values. */
 const askedAtOnce = 500
 
 export class Orders {
   readonly #options: OrdersOptions
   readonly #together: Together
-  /** By node, what was sent in its session; the nodes are those of this instance. */
-  readonly #sent = new Map<string, Set<string>>()
+  /** By node, its session's number and what was sent in it; the nodes are those of this instance. */
+  readonly #sent = new Map<string, Session>()
   /** Nodes of this instance that may have something to be told. */
   readonly #due = new Set<string>()
   /** The number up to which everything has been looked at. */
@@ -48,8 +54,8 @@ export class Orders {
   }
 
   /** The node's session has begun: it is told everything that is open. */
-  begin(node: string): void {
-    this.#sent.set(node, new Set())
+  begin(node: string, number: number): void {
+    this.#sent.set(node, { number, commands: new Set() })
     this.#due.add(node)
   }
 
@@ -61,7 +67,7 @@ export class Orders {
 
   /** The result is here. */
   answered(node: string, command: string): void {
-    this.#sent.get(node)?.delete(command)
+    this.#sent.get(node)?.commands.delete(command)
   }
 
   /**
@@ -99,12 +105,8 @@ export class Orders {
     this.#due.clear()
     try {
       const fresh: OpenCommand[] = []
-      for (let start = 0; start < nodes.length; start += askedAtOnce) {
-        const { store, clock } = this.#options
-        const part = nodes.slice(start, start + askedAtOnce)
-        const open = await openCommands(store.read, clock.now(), part)
-        fresh.push(...open.filter(({ id, node }) => this.#sent.get(node)?.has(id) === false))
-      }
+      for (let start = 0; start < nodes.length; start += askedAtOnce)
+        fresh.push(...(await this.#unsent(nodes.slice(start, start + askedAtOnce))))
       // Most nodes that come have nothing to do: then nobody reads the key.
       if (fresh.length === 0) return
       const signer = await this.#options.signer()
@@ -116,6 +118,16 @@ export class Orders {
     }
   }
 
+  /** What has not been sent to these; a node that has a later session elsewhere is told there. */
+  async #unsent(nodes: readonly string[]): Promise<OpenCommand[]> {
+    const { store, clock } = this.#options
+    const open = await openCommands(store.read, clock.now(), nodes)
+    const fresh = open.filter(({ id, node }) => this.#sent.get(node)?.commands.has(id) === false)
+    if (fresh.length === 0) return []
+    const latest = await latestSessions(store.read, [...new Set(fresh.map(({ node }) => node))])
+    return fresh.filter(({ node }) => this.#sent.get(node)?.number === latest.get(node))
+  }
+
   /** At the next look once more. */
   #again(nodes: Iterable<string>): void {
     for (const node of nodes) if (this.#sent.has(node)) this.#due.add(node)
@@ -123,20 +135,20 @@ export class Orders {
 
   #deliver(row: OpenCommand, { key, cluster }: { key: KeyObject; cluster: string }): void {
     const { id, node } = row
-    const sent = this.#sent.get(node)
-    if (sent === undefined || sent.has(id)) return
-    sent.add(id)
+    const session = this.#sent.get(node)
+    if (session === undefined || session.commands.has(id)) return
+    session.commands.add(id)
     const { deliver, onError } = this.#options
     const told = async () => {
       const frame = frameOf(row, key, { cluster, node })
       try {
         await deliver(node, frame)
       } catch (error) {
-        sent.delete(id) // the agent does not have it
-        if (this.#sent.get(node) === sent) this.#again([node])
+        session.commands.delete(id) // the agent does not have it
+        if (this.#sent.get(node) === session) this.#again([node])
         throw error
       }
-      await this.#together.add((work) => markDelivered(work, id))
+      await this.#together.add((work) => markDelivered(work, row, session.number))
     }
     told().catch((error: unknown) => {
       // An agent that went away while it was told something is nothing to report.

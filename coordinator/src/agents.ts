@@ -184,20 +184,23 @@ export class Agents implements AsyncDisposable {
   async #open(session: CoordinatorSession, hello: Hello): Promise<void> {
     const { node } = session
     const held = this.#held.add(session)
-    this.#ledger.note(node, { claim: true, witnessed: this.#admission.witness().generation })
+    if (!(await this.#presence.claim(held))) return
+    this.#ledger.note(node, held.number, { witnessed: this.#admission.witness().generation })
     held.enrolling = await isEnrolling(this.coordinator.store.read, node)
     await this.#hearing.report(held, hello.report)
     await this.#documents.sendAll(held)
     if (this.#held.get(node) !== held) return // gone meanwhile
-    this.#orders.begin(node)
+    this.#orders.begin(node, held.number)
     this.#inBackground(this.#orders.send())
   }
 
   #close(session: CoordinatorSession): void {
-    if (!this.#held.remove(session)) return
+    const held = this.#held.get(session.node)
+    if (held === undefined || !this.#held.remove(session)) return
     this.#errands.forget(session.node)
     this.#orders.forget(session.node)
-    this.#ledger.note(session.node)
+    // One that has no number yet is let go of when it gets it.
+    if (held.number > 0) this.#ledger.note(session.node, held.number)
   }
 
   #inBackground(work: Promise<unknown>): void {

@@ -42,13 +42,22 @@ export async function orderedSince(database: Database, issue: number): Promise<s
   return rows.map(({ node }) => node)
 }
 
-/** The agent has written the command down. */
-export async function markDelivered(work: Work, id: string): Promise<void> {
+/** The agent has written the command down, in this session; an earlier one than the latest says nothing. */
+export async function markDelivered(
+  work: Work,
+  { id, node }: Pick<OpenCommand, 'id' | 'node'>,
+  session: number,
+): Promise<void> {
   await work
     .updateTable('commands')
     .set({ state: 'sent' })
     .where('id', '=', id)
     .where('state', '=', 'waiting')
+    .where(({ exists, selectFrom }) =>
+      exists(
+        selectFrom('nodes').select('node').where('node', '=', node).where('session', '=', session),
+      ),
+    )
     .execute()
 }
 

@@ -100,7 +100,7 @@ test('a command goes its way, and its result is written down once', async () => 
   await using here = await world()
   const { id, state } = await here.order(status)
   assert.equal(state, 'waiting')
-  await here.store.write((work) => markDelivered(work, id))
+  await here.store.write((work) => markDelivered(work, { id, node }, 0))
   assert.equal(await here.state(id), 'sent')
   await here.store.write((work) =>
     noteProgress(work, node, id, { progress: 'half', output: 'a\n' }),

@@ -77,6 +77,7 @@ for (const [name, engine] of Object.entries(engines)) {
           })
           .execute(),
       )
+      await sql`alter table nodes drop column session`.execute(store.read)
       await sql`drop index commands_by_issue`.execute(store.read)
       await sql`alter table commands drop column issue`.execute(store.read)
       await sql`delete from kysely_migration where name >= '004-issues'`.execute(store.read)

@@ -140,6 +140,8 @@ export interface NodeTable {
   instance: Optional<string>
   report: Optional<string>
   witnessed: number
+  /** The number of its latest session; see session-numbers.ts. */
+  session: ColumnType<number, number | undefined, number>
   /** 1 when it was enrolled before there were peers. */
   genesis: ColumnType<number, number | undefined, number>
 }

@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import {
+  CopyOf,
+  enrolled,
+  instanceOf,
+  proven,
+  type TestNode,
+  until,
+  type World,
+  world,
+} from './agents-fixture.ts'
+import { getCommand, orderCommand } from './commands.ts'
+
+// A node whose line is lost comes to another instance while the first still believes that it is there.
+// The later session counts, whatever of the earlier one is written when.
+
+async function stored({ store }: World) {
+  const row = await store.read
+    .selectFrom('nodes')
+    .select(['instance', 'report'])
+    .executeTakeFirstOrThrow()
+  return [row.instance, JSON.parse(row.report ?? '{}').uptimeSeconds]
+}
+
+/** A node that `one` has just taken in, without having written anything down since. */
+async function comingBack(here: World, name: string): Promise<TestNode> {
+  const node = await enrolled(here, name)
+  await node.session?.[Symbol.asyncDispose]()
+  await until(() => !here.first.agents.holds(node.id), 'the first session has ended')
+  await here.first.agents.flush()
+  node.report = { ...proven, uptimeSeconds: 10 }
+  return await node.connect()
+}
+
+/** The same agent's later session at another instance. */
+async function movedTo(url: string, node: TestNode): Promise<CopyOf> {
+  const later = new CopyOf(node)
+  later.report = { ...proven, uptimeSeconds: 20 }
+  await later.connect(url)
+  return later
+}
+
+async function orderFor(here: World, node: TestNode): Promise<string> {
+  const { id } = await here.store.write((work) =>
+    orderCommand(
+      ...([work, here.clock, node.id] as const),
+      { command: 'rehearse', arguments: {} },
+      { twoPersonRule: false },
+      'user:ada',
+    ),
+  )
+  return id
+}
+
+const told = (node: TestNode) => node.got.filter((frame) => frame.kind === 'command').length
+
+test('what an earlier session has left to write takes the node from no later one', async () => {
+  await using here = await world()
+  await using second = await instanceOf(here.coordinator, here.clock, 'two')
+  await using node = await comingBack(here, 'web')
+  await using later = await movedTo(second.url, node)
+  await second.agents.flush()
+  assert.deepEqual(await stored(here), ['two', 20])
+  await here.first.agents.flush()
+  assert.equal(here.first.agents.holds(node.id), true)
+  assert.deepEqual(await stored(here), ['two', 20])
+  await later.say({ ...proven, uptimeSeconds: 21 })
+  await second.agents.flush()
+  assert.deepEqual(await stored(here), ['two', 21])
+})
+
+test('an earlier session says nothing any more when the later one has ended', async () => {
+  await using here = await world()
+  await using second = await instanceOf(here.coordinator, here.clock, 'two')
+  await using node = await comingBack(here, 'web')
+  await using later = await movedTo(second.url, node)
+  await second.agents.flush()
+  await later.session?.[Symbol.asyncDispose]()
+  await until(() => !second.agents.holds(node.id), 'the later session has ended')
+  await second.agents.flush()
+  await node.say({ ...proven, uptimeSeconds: 11 })
+  await here.first.agents.flush()
+  assert.deepEqual(await stored(here), [null, 20])
+})
+
+test('orders are given to the latest session, and only its word counts that they have come', async () => {
+  await using here = await world()
+  await using second = await instanceOf(here.coordinator, here.clock, 'two')
+  await using node = await comingBack(here, 'web')
+  await here.first.agents.look()
+  const early = await orderFor(here, node)
+  const slow = Promise.withResolvers<void>()
+  node.onInstruction = () => slow.promise
+  await here.first.agents.look()
+  await until(() => told(node) === 1, 'the first order')
+  await using later = await movedTo(second.url, node)
+  const taken = Promise.withResolvers<void>()
+  later.onInstruction = async (frame) => {
+    if (frame.kind === 'command') await taken.promise
+  }
+  await second.agents.look()
+  await until(() => told(later) === 1, 'the first order once more')
+  slow.resolve()
+  // Its acknowledgement has come when a report that it sends afterwards is taken in.
+  await node.say({ ...proven, uptimeSeconds: 12 })
+  assert.equal((await getCommand(here.store.read, early)).state, 'waiting')
+  await orderFor(here, node)
+  await here.first.agents.look()
+  await second.agents.look()
+  taken.resolve()
+  await until(async () => (await getCommand(here.store.read, early)).state === 'sent', 'delivery')
+  await until(() => told(later) === 2, 'the second order')
+  assert.equal(told(node), 1)
+})
