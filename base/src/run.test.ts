@@ -110,11 +110,11 @@ describe('run', () => {
     const seconds = String(1_000_000 + process.pid) // so that it can be found
     const sleeping = () => sleepersOf(seconds).length
     const running = run('sleep', [seconds], { signal: stop.signal })
-    for (let turn = 0; turn < 500 && sleeping() === 0; turn += 1) await systemClock.sleep(10)
+    for (let turn = 0; turn < 6000 && sleeping() === 0; turn += 1) await systemClock.sleep(10)
     assert.equal(sleeping(), 1)
     stop.abort()
     await assert.rejects(running, { name: 'AbortError' })
-    for (let turn = 0; turn < 500 && sleeping() > 0; turn += 1) await systemClock.sleep(10)
+    for (let turn = 0; turn < 6000 && sleeping() > 0; turn += 1) await systemClock.sleep(10)
     assert.equal(sleeping(), 0)
   })
 

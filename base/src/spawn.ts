@@ -11,7 +11,7 @@ export interface StartOptions {
   onLine?: (line: string) => void
   /** Milliseconds to wait after SIGTERM before SIGKILL. Default 5 000. */
   grace?: number
-  /** How long the first matching line may take, in milliseconds. Default 20 000. */
+  /** How long the first matching line may take, in milliseconds. Default 60 000. */
   readyWithin?: number
 }
 
@@ -64,7 +64,7 @@ function firstLine(
   lastLines: string[],
 ): Promise<string> {
   return new Promise((resolve, reject) => {
-    const within = options.readyWithin ?? 20_000
+    const within = options.readyWithin ?? 60_000
     const timer = setTimeout(() => {
       reject(baseFault('base.program_timeout', `${program} was not ready within ${within} ms`))
     }, within)

@@ -1,9 +1,8 @@
-import { randomInt, randomUUID } from 'node:crypto'
-import { once } from 'node:events'
+import { randomUUID } from 'node:crypto'
 import { access, mkdir, open, readdir, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import {
+  freePort,
   isObject,
   messageOf,
   parseJson,
@@ -221,24 +220,4 @@ async function exists(path: string): Promise<boolean> {
 
 function textOf(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined
-}
-
-/**
- * A port that nobody uses, below those that systems give to outgoing connections: it is still free
- * when the node comes back after a power cut.
- */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const server = createServer()
-    try {
-      server.listen(randomInt(12_000, 32_000), '127.0.0.1')
-      await once(server, 'listening')
-      const address = server.address()
-      if (isObject(address) && typeof address.port === 'number') return address.port
-    } catch {
-      // Somebody has it; another number is tried.
-    } finally {
-      server.close()
-    }
-  }
 }

@@ -16,7 +16,7 @@ export {
 } from './exposure-apply.ts'
 export { drillsFault } from './faults.ts'
 export type * from './fleet.ts'
-export { FleetNode, freePort, type NodeEvent } from './fleet-node.ts'
+export { FleetNode, type NodeEvent } from './fleet-node.ts'
 export type { ControlPlaneState, NodeState } from './fleet-nodes.ts'
 export { isGuarded, startWholeFleet, stepsOf, type WholeFleet } from './fleet-whole.ts'
 export { startLocalFleet } from './local-fleet.ts'
