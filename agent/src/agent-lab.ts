@@ -196,6 +196,7 @@ async function startProcess(
     const { running } = await startProgram(process.execPath, args, () => true, {
       environment: { HOLDFAST_KILL_AT: `${killAt}` },
       readyWithin: 120_000,
+      grace: 60_000,
       onLine: (line) => {
         if (line.startsWith('{')) onEvent(JSON.parse(line) as AgentEvent) // main.ts writes them
       },

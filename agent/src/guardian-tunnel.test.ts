@@ -24,7 +24,7 @@ async function wardOf(guardian: TestGuardian, fleet: Awaited<ReturnType<typeof p
   const point = { kty: 'EC', crv: key.crv, x, y } as const
   const place = (...addresses: string[]) =>
     ({ ...{ guardian: guardian.identity.node, addresses, epoch: 1, key } }) as const
-  const signal = AbortSignal.timeout(30_000)
+  const signal = AbortSignal.timeout(60_000)
   return {
     ...{ ward, key, point },
     ask: (...addresses: string[]) => askPeer(ward, place(...addresses), point, signal),

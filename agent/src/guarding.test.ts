@@ -98,7 +98,7 @@ test('a log that cannot be used: no ward is served, all else goes on, and guardi
   assert.equal((await prepare('a'.repeat(22))).code, 'agent.guardian_stopped')
   await rm(path, { recursive: true })
   let done = false
-  for (let turn = 0; turn < 100 && !done; turn += 1) {
+  for (let turn = 0; turn < 600 && !done; turn += 1) {
     await new Promise((resolve) => setTimeout(resolve, 100))
     done = (await prepare(`${turn}`.padStart(22, 'b'))).ok
   }
@@ -111,8 +111,10 @@ test('a witness that cannot be read: the vault opens without a session, and it i
   await writeFile(join(lab.options.directory, 'witness.json'), 'rubbish')
   const agent = await lab.start()
   await lab.until('an open vault', () => (agent.state.phase === 'open' ? true : undefined))
-  const told = lab.events.find((event) => event.kind === 'incident')
-  assert.equal(told?.kind === 'incident' && told.code, 'agent.membership_failed')
+  const told = await lab.until('an incident', () =>
+    lab.events.find((event) => event.kind === 'incident'),
+  )
+  assert.equal(told.kind === 'incident' && told.code, 'agent.membership_failed')
   const sessions = lab.reports.length
   await rm(join(lab.options.directory, 'witness.json'))
   await lab.until('a session', () => (lab.reports.length > sessions ? true : undefined))

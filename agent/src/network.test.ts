@@ -4,7 +4,7 @@ import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { type RunningProgram, run, startProgram } from '@holdfast/base'
+import { type RunningProgram, run, startProgram, systemClock } from '@holdfast/base'
 import { fetchCard, parseCode } from '@holdfast/link'
 import type { Peer } from '@holdfast/protocol/documents'
 import type { NodeCard, NodeReport } from '@holdfast/protocol/frames'
@@ -99,7 +99,8 @@ async function machine(
       const onLine = (line: string) => {
         if (line.startsWith('{')) it.events.push(JSON.parse(line) as AgentEvent) // main.ts writes them
       }
-      it.running = (await startProgram('ip', args, () => true, { onLine })).running
+      const options = { onLine, readyWithin: 120_000, grace: 60_000 }
+      it.running = (await startProgram('ip', args, () => true, options)).running
     },
     stop: async () => {
       await it.running?.[Symbol.asyncDispose]()
@@ -200,9 +201,14 @@ async function reported(coordinator: Coordinator, is: (report: NodeReport) => bo
   return await until('the report', () => coordinator.reports.findLast(is))
 }
 
+/** The peers of its interface, which it makes beside everything else. */
 async function peersInUse({ namespace, device }: Machine): Promise<number> {
   const args = ['netns', 'exec', namespace, 'wg', 'show', device, 'peers']
-  return (await run('ip', args)).stdout.toString().trim().split('\n').filter(Boolean).length
+  for (let tried = 0; ; tried += 1) {
+    const { code, stdout } = await run('ip', args, { accept: tried < 600 ? [0, 1] : [0] })
+    if (code === 0) return stdout.toString().trim().split('\n').filter(Boolean).length
+    await systemClock.sleep(100)
+  }
 }
 
 async function hasInterface({ namespace, device }: Machine): Promise<boolean> {
@@ -320,6 +326,6 @@ test('a guardian that does not answer in the tunnel is asked outside of it', asy
     asked.push(id)
     return 'https://127.0.0.1:9'
   }
-  await probePeer({ ...identity, tunnelTo }, place, AbortSignal.timeout(10_000))
+  await probePeer({ ...identity, tunnelTo }, place, AbortSignal.timeout(60_000))
   assert.deepEqual(asked, [guardian.identity.node])
 })
