@@ -71,7 +71,7 @@ test('when there are too many in all, who has the most gives way', async () => {
 })
 
 test('a connection that has done its handshake counts no more, and is not ended', async () => {
-  await using here = await crowded({ most: 3, each: 3, within: 500 })
+  await using here = await crowded({ most: 3, each: 3, within: 3_000 })
   const secured = [await here.shaken(), await here.shaken(), await here.shaken()]
   const silent = await mutes(9, here.mute)
   await Promise.all(silent.map(closed)) // the last three by their time

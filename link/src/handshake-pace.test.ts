@@ -90,7 +90,7 @@ test('whoever says nothing gives its place up and is not cut off for it', async 
 })
 
 test('whoever has waited too long is let go before its handshake is begun', async () => {
-  await using here = await paced({ atOnce: 1, share: 200, patience: 20 })
+  await using here = await paced({ atOnce: 1, share: 2_000, patience: 20 })
   using silent = disposed(await mute(here.port))
   assert.deepEqual(await many(5, here.port), [false, false, false, false, false])
   assert.equal(here.begun, 1)

@@ -107,7 +107,7 @@ async function reaches(from: Machine, to: Machine, seconds: number): Promise<boo
   const target = `TCP:${to.inside}:7000,connect-timeout=${seconds}`
   const { code, stdout } = await run(
     'ip',
-    ['netns', 'exec', from.namespace, 'socat', '-t', '2', '-', target],
+    ['netns', 'exec', from.namespace, 'socat', '-t', '30', '-', target],
     { input: 'through the tunnel', accept: [0, 1] },
   )
   return code === 0 && stdout.toString('utf8') === 'through the tunnel'
@@ -126,7 +126,7 @@ test('machines reach their peers through real tunnels, and nobody else does', as
   unsubscribe('holdfast:effect', listen)
   await using _server = await echo(guardian)
 
-  assert.equal(await reaches(ward, guardian, 10), true)
+  assert.equal(await reaches(ward, guardian, 60), true)
   assert.equal(await reaches(stranger, guardian, 1), false)
   const [status] = await guardian.tunnel.status()
   assert.equal(status?.publicKey, tunnelPublicKey(ward.key))
@@ -134,7 +134,7 @@ test('machines reach their peers through real tunnels, and nobody else does', as
 
   // The list changes: the stranger becomes a ward, the old ward is no longer one.
   await peerWith(guardian, [stranger])
-  assert.equal(await reaches(stranger, guardian, 10), true)
+  assert.equal(await reaches(stranger, guardian, 60), true)
   assert.equal(await reaches(ward, guardian, 1), false)
 
   assert.ok(ran.some((what) => what.includes('wg syncconf')))
@@ -168,7 +168,7 @@ test("one peer's useless address takes nobody else's tunnel", async () => {
   )
   await peerWith(guardian, [ward])
   await using _server = await echo(guardian)
-  assert.equal(await reaches(ward, guardian, 10), true)
+  assert.equal(await reaches(ward, guardian, 60), true)
   assert.equal((await ward.tunnel.status()).length, 3, 'who speaks first is heard all the same')
 })
 
