@@ -245,7 +245,7 @@ describe('retrying for ever', () => {
       })`
     const form = await sealed(busy.policy)
     const words = ['--input-type=module', '-e', script, form]
-    const options = { timeout: 20_000, cwd: import.meta.dirname }
+    const options = { timeout: 50_000, cwd: import.meta.dirname }
     const { stdout } = await run(process.execPath, words, options)
     assert.equal(stdout.toString(), '60000\nenough\n')
   })

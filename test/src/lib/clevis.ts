@@ -8,7 +8,7 @@ export async function clevisEncrypt(
   plaintext: string,
   environment: Readonly<Record<string, string>> = {},
 ): Promise<string> {
-  const options = { input: plaintext, environment, timeout: 30_000 }
+  const options = { input: plaintext, environment }
   const { stdout } = await run('clevis', ['encrypt', pin, JSON.stringify(config)], options)
   return stdout.toString()
 }
@@ -18,7 +18,7 @@ export async function clevisDecrypt(
   environment: Readonly<Record<string, string>> = {},
   options: Pick<RunOptions, 'accept'> = {},
 ): Promise<string> {
-  const all = { input: sealed, environment, timeout: 30_000, ...options }
+  const all = { input: sealed, environment, ...options }
   const { stdout } = await run('clevis', ['decrypt'], all)
   return stdout.toString()
 }

@@ -42,7 +42,7 @@ export async function startSwtpm(): Promise<Swtpm> {
 }
 
 async function untilItAnswers(environment: Record<string, string>): Promise<void> {
-  for (let attempt = 0; attempt < 50; attempt += 1) {
+  for (let attempt = 0; attempt < 600; attempt += 1) {
     const accept = Array.from({ length: 256 }, (_, code) => code)
     const { code } = await run('tpm2_getrandom', ['--hex', '1'], { environment, accept })
     if (code === 0) return
