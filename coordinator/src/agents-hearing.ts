@@ -27,10 +27,28 @@ export interface HearingOptions {
   onIncident: (node: string, frame: Incident) => Promise<void>
 }
 
+/** A node that cries all the time must not fill the log; the first thirty of a minute say enough. */
 const incidentsPerMinute = 30
+
+/** The incidents of this minute, by node and not by session: whoever comes again goes on counting. */
+class IncidentCount {
+  #minute = Number.NaN
+  readonly #counts = new Map<string, number>()
+
+  /** Counts one; false when it is one too many. */
+  take(node: string, now: number): boolean {
+    const minute = Math.floor(now / 60_000)
+    if (minute !== this.#minute) this.#counts.clear()
+    this.#minute = minute
+    const count = (this.#counts.get(node) ?? 0) + 1
+    this.#counts.set(node, count)
+    return count <= incidentsPerMinute
+  }
+}
 
 export class Hearing {
   readonly #options: HearingOptions
+  readonly #incidents = new IncidentCount()
 
   constructor(options: HearingOptions) {
     this.#options = options
@@ -51,7 +69,7 @@ export class Hearing {
       case 'result':
         return await this.#result(node, frame)
       case 'incident':
-        return await this.#incident(node, held, frame)
+        return await this.#incident(node, frame)
       case 'ward-key':
         return await errands.takeKey(node, frame)
       default:
@@ -80,11 +98,10 @@ export class Hearing {
 
   /** Two live agents with one identity: a copied disk. */
   async twin(node: string, where: string): Promise<void> {
-    const held = this.#options.held.get(node)
-    if (held === undefined) return
+    if (!this.#options.held.has(node)) return
     const text = `a second agent with this identity tried to connect from ${where}`
     const at = this.#options.clock.now()
-    await this.#incident(node, held, { kind: 'incident', code: 'node.twin_seen', text, at })
+    await this.#incident(node, { kind: 'incident', code: 'node.twin_seen', text, at })
   }
 
   /** What decides about guardians has changed: it is looked at at once. */
@@ -103,13 +120,9 @@ export class Hearing {
     orders.answered(node, result.command)
   }
 
-  async #incident(node: string, held: Held, incident: Incident): Promise<void> {
+  async #incident(node: string, incident: Incident): Promise<void> {
     const { store, clock, onIncident } = this.#options
-    const minute = Math.floor(clock.now() / 60_000)
-    if (held.incidents.minute !== minute) held.incidents = { minute, count: 0 }
-    held.incidents.count += 1
-    // A node that cries all the time must not fill the log; the first thirty say enough.
-    if (held.incidents.count > incidentsPerMinute) return
+    if (!this.#incidents.take(node, clock.now())) return
     const { code, text, at } = incident
     await recordAlone(store, clock, {
       actor: `node:${node}`,

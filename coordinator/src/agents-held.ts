@@ -13,7 +13,6 @@ export interface Held {
   stand: string
   /** `heardAt` as it was last written down. */
   written: number
-  incidents: { minute: number; count: number }
 }
 
 type Frame = Parameters<CoordinatorSession['deliver']>[0]
@@ -45,7 +44,6 @@ export class HeldSessions {
       enrolling: true, // until the store says otherwise
       stand: '',
       written: 0,
-      incidents: { minute: 0, count: 0 },
     }
     this.#held.set(session.node, held)
     return held

@@ -452,16 +452,3 @@ test('a sealed coordinator keeps its agents and holds commands back', async () =
     false,
   )
 })
-
-test('a node that cries all the time does not fill the log', async () => {
-  await using here = await world()
-  await using node = await enrolled(here, 'web')
-  for (let count = 0; count < 60; count += 1)
-    await node.session?.deliver({ kind: 'incident', code: 'canary.touched', text: 'x', at: count })
-  const told = await here.store.read
-    .selectFrom('audit')
-    .select('subject')
-    .where('action', '=', 'node.incident')
-    .execute()
-  assert.equal(told.length, 30)
-})

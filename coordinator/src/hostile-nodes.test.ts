@@ -183,6 +183,37 @@ test('what a node says of commands that are not its own neither piles up nor sta
   assert.equal((await getCommand(here.store.read, id)).output, 'real')
 })
 
+test('a node that cries all the time does not fill the log, however often it comes again', async () => {
+  await using here = await world()
+  await using node = await enrolled(here, 'web')
+  await using quiet = await enrolled(here, 'quiet')
+  const cry = async (by: TestNode, times: number) => {
+    const frame = { kind: 'incident', code: 'canary.touched', text: 'x', at: 1 } as const
+    for (let count = 0; count < times; count += 1) await by.session?.deliver(frame)
+  }
+  const told = async () => {
+    const rows = await here.store.read
+      .selectFrom('audit')
+      .select('subject')
+      .where('action', '=', 'node.incident')
+      .execute()
+    return [node, quiet].map(({ id }) => rows.filter(({ subject }) => subject === id).length)
+  }
+  for (let session = 0; session < 4; session += 1) {
+    await cry(node, 20)
+    await node.session?.[Symbol.asyncDispose]()
+    await until(() => !here.first.agents.holds(node.id), 'the session has ended')
+    await node.connect()
+    await node.until(({ kind }) => kind === 'open')
+  }
+  assert.deepEqual(await told(), [30, 0])
+  await cry(quiet, 1)
+  assert.deepEqual(await told(), [30, 1], 'others are heard')
+  here.clock.move(60_000)
+  await cry(node, 1)
+  assert.deepEqual(await told(), [31, 1], 'and so is this one, a minute later')
+})
+
 test('however long the reasons are, the list of who is frozen is one that agents take', async () => {
   await using here = await world()
   await using one = await enrolled(here, 'one')
