@@ -9,7 +9,7 @@ import {
   openGuardianServer,
 } from './guardian-server.ts'
 import type { ReleaseEvent } from './release-entries.ts'
-import { ReleaseLog } from './release-log.ts'
+import { ReleaseLog, releaseLogName } from './release-log.ts'
 
 // A node's guarding of others, which must never stand in the way of its own vault: whatever it needs
 // and does not get - its log, its keys, its port - is told as an incident and tried again, and the
@@ -103,7 +103,7 @@ export class Guarding implements AsyncDisposable {
     await guardian.keys.wards() // makes the directory
     await guardian.keys.finishRetiring()
     await guardian.keys.sealPlain()
-    const path = join(directory, 'releases.log')
+    const path = join(directory, releaseLogName)
     const { log, entries } = await ReleaseLog.open(path, () => clock.now(), {
       onDamage: ({ code, message }) => guardian.onIncident(code, message),
     })

@@ -15,7 +15,12 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { runKilled } from './killed-child.ts'
 import type { ReleaseEntry } from './release-entries.ts'
-import { ReleaseLog, type ReleaseLogOptions, verifyReleaseLog } from './release-log.ts'
+import {
+  countReleases,
+  ReleaseLog,
+  type ReleaseLogOptions,
+  verifyReleaseLog,
+} from './release-log.ts'
 
 const small = { segmentBytes: 700, segmentsKept: 3 }
 
@@ -100,6 +105,41 @@ test('a change in a closed segment, or between two, is found by a check of all',
   await writeFile(path, `${whole.trimEnd().split('\n').slice(0, -1).join('\n')}\n`)
   await assert.rejects(verifyReleaseLog(here.path), { code: 'agent.log_damaged' })
   assert.ok(newer !== '')
+})
+
+test('each closed segment is whole, also the oldest, and also its end', async () => {
+  await using here = await scratch()
+  const { log } = await reopened(here.path)
+  for (let turn = 0; turn < 30; turn += 1) await log.append(released('ward', `192.0.2.${turn}`))
+  const closed = (await here.names()).filter((name) => /\.\d+$/.test(name))
+  assert.equal(closed.length, small.segmentsKept)
+  for (const name of closed) {
+    const path = join(here.folder, name)
+    const whole = await readFile(path, 'utf8')
+    const lines = whole.trimEnd().split('\n')
+    const spoiled = ['', `${lines.slice(0, -1).join('\n')}\n`, whole.slice(0, -1), `${whole}{`]
+    for (const text of spoiled) {
+      await writeFile(path, text)
+      const message = new RegExp(`${name} does not hang together at line \\d`)
+      await assert.rejects(countReleases(here.path), { code: 'agent.log_damaged', message })
+    }
+    await truncate(path, 33 * 1024 * 1024)
+    await assert.rejects(countReleases(here.path), { message: /too large/ })
+    await writeFile(path, whole)
+  }
+  assert.equal(await countReleases(here.path), (await verifyReleaseLog(here.path)).length)
+})
+
+test('a log is counted while it goes on, and its segments change', async () => {
+  await using here = await scratch()
+  const { log } = await reopened(here.path)
+  for (let turn = 0; turn < 30; turn += 1) {
+    const counting = countReleases(here.path)
+    // Fewer changes of segments than readings that are tried.
+    for (let each = 0; each < 5; each += 1) await log.append(released('ward', '192.0.2.1'))
+    assert.ok((await counting) >= 0)
+  }
+  assert.equal(await countReleases(here.path), (await verifyReleaseLog(here.path)).length)
 })
 
 test('damage in the middle sets the file aside, never deletes it, and guarding goes on', async () => {

@@ -43,6 +43,8 @@ const segmentBytes = 8 * 1024 * 1024
 const segmentsKept = 16
 /** Wards whose last address is carried on; the latest ones. */
 const mostCarried = 10_000
+/** Readings of a log whose segments change meanwhile. */
+const mostTries = 10
 /** No segment becomes as large; one from before there were segments may be, and is set aside whole. */
 const readLimit = 32 * 1024 * 1024
 
@@ -122,7 +124,7 @@ export class ReleaseLog {
     this.#size = Buffer.byteLength(text ?? '') - carriedBytes(text ?? '', entries)
     const lost = entries.length === 0 && torn === undefined && newest > 0
     if (text === undefined || lost || damage !== undefined) {
-      await this.#setAside(text === undefined ? 'is too large to be read' : atLine(damage))
+      await this.#setAside(text === undefined ? tooLarge : atLine(damage))
     } else if (torn !== undefined) {
       if (open) await appendDurable(this.#path, '\n')
       await this.#write({ ...nobody, event: 'torn', code: digestOf(torn) })
@@ -196,24 +198,60 @@ const nobody = { ward: '', epoch: 0, source: '', code: '' }
  */
 export async function verifyReleaseLog(path: string): Promise<readonly ReleaseEntry[]> {
   const all: ReleaseEntry[] = []
-  for (const file of [...(await closedSegments(path)).map((n) => `${path}.${n}`), path]) {
-    const before = all.at(-1)
-    const { entries, damage } = readSegment((await textOf(file)) ?? '', before?.n ?? 0)
-    const [first] = entries
-    const goesOn = first?.n === (before?.n ?? 0) + 1 && first.previous === before?.digest
-    const wrong = before !== undefined && first?.event === 'continued' && !goesOn
-    if (damage !== undefined || wrong)
-      throw agentFault('agent.log_damaged', `${file} ${atLine(damage ?? 1)}`, {
-        hint: 'somebody has changed it: keep the file, and look at who could write there',
-      })
-    for (const entry of entries) all.push(entry)
-  }
+  for await (const entries of checkedSegments(path)) for (const entry of entries) all.push(entry)
   return all
 }
 
+/**
+ * As `verifyReleaseLog`, and a guardian may go on with the log meanwhile; how many entries there are.
+ * @throws Fault agent.log_damaged, base.file_unreadable
+ */
+export async function countReleases(path: string): Promise<number> {
+  for (let tries = 1; ; tries += 1) {
+    const before = await closedSegments(path)
+    try {
+      let count = 0
+      for await (const entries of checkedSegments(path)) count += entries.length
+      return count
+    } catch (error) {
+      // Segments that change while they are read may seem not to fit.
+      if (tries === mostTries || `${before}` === `${await closedSegments(path)}`) throw error
+    }
+  }
+}
+
+/** The entries of each segment, the oldest one first; a segment at a time is in memory. */
+async function* checkedSegments(path: string): AsyncGenerator<readonly ReleaseEntry[]> {
+  let before: ReleaseEntry | undefined
+  for (const n of [...(await closedSegments(path)), undefined]) {
+    const file = n === undefined ? path : `${path}.${n}`
+    const text = await textOf(file)
+    const { entries, torn, damage } = readSegment(text ?? '', before?.n ?? 0)
+    const [first] = entries
+    const goesOn = first?.n === (before?.n ?? 0) + 1 && first.previous === before?.digest
+    const wrong = before !== undefined && first?.event === 'continued' && !goesOn
+    // A closed segment has the number of its last entry in its name, and nothing after it.
+    const cut = n !== undefined && (entries.at(-1)?.n !== n || torn !== undefined)
+    const line = damage ?? (wrong ? 1 : cut ? entries.length + 1 : undefined)
+    if (text === undefined || line !== undefined)
+      throw agentFault(
+        'agent.log_damaged',
+        `${file} ${text === undefined ? tooLarge : atLine(line)}`,
+        {
+          hint: 'somebody has changed it: keep the file, and look at who could write there',
+        },
+      )
+    before = entries.at(-1) ?? before
+    yield entries
+  }
+}
+
+/** The log's file in a node's directory. */
+export const releaseLogName = 'releases.log'
+
 /** True for the log and all that has become of it: evidence that outlives a node's identity. */
 export function isReleaseLog(name: string): boolean {
-  return name === 'releases.log' || name.startsWith('releases.log.')
+  return name === releaseLogName || name.startsWith(`${releaseLogName}.`)
 }
 
 /** A change of segments that was interrupted is undone while the old file has its name, else completed. */
@@ -265,6 +303,8 @@ async function textOf(path: string): Promise<string | undefined> {
     throw error
   }
 }
+
+const tooLarge = 'is too large to be read'
 
 function atLine(line: number | undefined): string {
   return line === undefined ? 'is gone' : `does not hang together at line ${line}`

@@ -50,7 +50,7 @@ export const doctorCommand: CommandSpec = {
       ],
       arguments: [{ name: 'NAME', says: 'its name, or the beginning of its id', optional: true }],
       options: [
-        { flags: '--quick', says: 'do not ask the node to rehearse' },
+        { flags: '--quick', says: 'do not ask the node to rehearse, nor read its log of releases' },
         {
           flags: '--at <ADDRESS>',
           says: 'without a coordinator: HOST or HOST:PORT of its peer port',

@@ -1,4 +1,11 @@
-import { inspectNodeDirectory, type LifeState, type NodeInspection } from '@holdfast/agent'
+import { join } from 'node:path'
+import {
+  countReleases,
+  inspectNodeDirectory,
+  type LifeState,
+  type NodeInspection,
+  releaseLogName,
+} from '@holdfast/agent'
 import { createPins } from '@holdfast/seal'
 import { listVault, luksType } from '@holdfast/vault'
 import { agentProcesses } from './agent-processes.ts'
@@ -27,6 +34,10 @@ export async function lookHere(input: Input, context: Context): Promise<Diagnosi
     ),
     reachAll(guardiansOf(state), context),
   ])
+  // After the others: it takes the processor for seconds, and they wait for answers.
+  const quick = input.flag('quick') || isEmpty(inspection)
+  const log = join(directory, releaseLogName)
+  const releases = quick ? undefined : await attempt(() => countReleases(log), context.signal)
   const seen: LocalSeen = {
     directory,
     ...facts(inspection),
@@ -35,6 +46,7 @@ export async function lookHere(input: Input, context: Context): Promise<Diagnosi
     elsewhere,
     ...(volume === undefined ? {} : { volume }),
     ...(here === undefined ? {} : { here }),
+    ...(releases === undefined ? {} : { releases }),
   }
   const below = here === undefined ? [] : examine(serverRules, here.fleet)
   return diagnosis(`node in ${directory}`, below, examine(localRules, seen))

@@ -50,6 +50,8 @@ export interface LocalSeen {
   }>
   coordinators: readonly Reach[]
   guardians: readonly Reach[]
+  /** Entries of the log of releases, all its parts; undefined when it was not read. */
+  releases?: Attempt<number>
 }
 
 export const localRules: readonly Rule<LocalSeen>[] = [
@@ -62,6 +64,7 @@ export const localRules: readonly Rule<LocalSeen>[] = [
   { layer: 'disk', independent: true, judge: judgeVolume },
   { layer: 'guardians', judge: judgeGuardians },
   { layer: 'vault', judge: judgeVault },
+  { layer: 'release log', independent: true, judge: judgeReleases },
 ]
 
 const serve = 'holdfast agent serve --device DEVICE'
@@ -256,5 +259,18 @@ function judgeVault({ life, here }: LocalSeen): Judged | undefined {
     `it is locked although enough guardians can be reached${last === undefined ? '' : ` (${last})`}: one may be frozen, held or of an older epoch`,
     logOf(here),
     elsewhere(`holdfast doctor node ${nameOf(life)}`),
+  )
+}
+
+/** What the node has answered others is evidence; nothing that it does depends on it. */
+function judgeReleases({ releases, directory }: LocalSeen): Judged | undefined {
+  if (releases === undefined) return undefined
+  if (releases.ok) return ok(`${releases.value} entries hang together`)
+  const { code, message } = releases
+  if (code !== 'agent.log_damaged') return warning(message, `ls -l ${directory}`)
+  return warning(
+    `${message}: somebody has changed it, or the disk has. Copy the log, and find out who could write there`,
+    `cp -a ${directory}/releases.log* DIR`,
+    elsewhere('holdfast audit list'),
   )
 }
