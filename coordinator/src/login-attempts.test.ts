@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isFault, Secret, systemClock } from '@holdfast/base'
-import { admitAttempt, countFailure, countSuccess, lockedNames } from './login-attempts.ts'
+import {
+  admitAttempt,
+  countFailure,
+  countSuccess,
+  lockedNames,
+  mostCounted,
+} from './login-attempts.ts'
 import { password, started } from './server-fixture.ts'
 import { LoginDesk } from './sessions.ts'
 import type { Store } from './store.ts'
@@ -146,4 +152,61 @@ test('one user makes only so many sources known, and what is old goes', async ()
   const attempt = { name: 'x', address: stranger, perMinute: 5 }
   await store.write((work) => admitAttempt(work, later, attempt))
   assert.deepEqual(await names(), [`source ${stranger}`])
+})
+
+test('only so many names are counted, the newest of them and those that are locked', async () => {
+  await using here = await desks()
+  const { first, clock, pass } = here
+  const rows = async (kind: string) =>
+    (await first.store.read.selectFrom('attempts').select('name').execute())
+      .map(({ name }) => name)
+      .filter((name) => name.startsWith(kind))
+  await fail(first, { now: clock.now(), address: stranger, times: 5 })
+  await fail(first, { now: clock.now(), address: stranger, times: 4, name: 'ada' })
+  pass(1)
+  const others = Array.from({ length: mostCounted - 2 }, (_, index) => ({
+    ...{ name: `user x${index}`, count: 4, since: clock.now() + index, until: clock.now() + index },
+  }))
+  await first.store.write(async (work) => {
+    for (let start = 0; start < others.length; start += 1_000)
+      await work
+        .insertInto('attempts')
+        .values(others.slice(start, start + 1_000))
+        .execute()
+  })
+  pass(others.length)
+  assert.equal((await rows('user ')).length, mostCounted)
+  for (const name of ['eve', 'mallory']) {
+    await fail(first, { now: clock.now(), address: stranger, times: 2, name })
+    pass(1)
+  }
+  const left = await rows('user ')
+  assert.equal(left.length, mostCounted)
+  for (const name of ['user root', 'user eve', 'user mallory', 'user x1'])
+    assert.ok(left.includes(name), name)
+  for (const name of ['user ada', 'user x0']) assert.ok(!left.includes(name), name)
+  assert.equal(await first.login(stranger), 'user.locked')
+  await fail(first, { now: clock.now(), address: stranger, times: 3, name: 'eve' })
+  assert.equal(await first.login(stranger, 'eve'), 'user.locked', 'a full table locks all the same')
+})
+
+test('a source is forgotten after its minute, however many there are', async () => {
+  await using here = await desks()
+  const { store } = here.first
+  const sources = async () =>
+    (await store.read.selectFrom('attempts').select('name').execute()).map(({ name }) => name)
+  const admit = (network: number) =>
+    store.write((work) =>
+      admitAttempt(work, here.clock.now(), {
+        ...{ name: 'root', address: `2001:db8:0:${network.toString(16)}::1`, perMinute: 2 },
+      }),
+    )
+  for (let network = 1; network <= 50; network += 1) assert.equal(await admit(network), undefined)
+  assert.equal((await sources()).length, 50)
+  here.pass(minute - 1)
+  await admit(1)
+  assert.ok((await admit(1)) !== undefined, 'until then it counts')
+  here.pass(1)
+  assert.equal(await admit(51), undefined)
+  assert.deepEqual(await sources(), ['source 2001:db8:0:33::/64'])
 })

@@ -15,6 +15,11 @@ import { userFault } from './user-faults.ts'
 //   known SOURCE NAME   when NAME last signed in from there
 //   at SOURCE NAME      wrong passwords of NAME from a known source
 //   user NAME           those from all other sources
+//
+// Strangers may try any number of names, and to count those that nobody has in another way would tell
+// which they are. So only so many names are counted at once, and a new one takes the place of that which
+// was tried longest ago, of those that are not locked if there is one: whoever wants a name's count to be
+// forgotten has to have that many other passwords checked first, which takes a tenth of a second each.
 
 const minute = 60_000
 const day = 24 * 60 * minute
@@ -24,6 +29,8 @@ const longestLock = 60 * minute
 const knownFor = 90 * day
 /** Each known source may guess apart from the others, so one user can make only so many. */
 const mostKnownEach = 16
+/** Names, of strangers and from known sources, whose wrong passwords are counted at once. */
+export const mostCounted = 10_000
 
 /** Who tries to sign in, and from which address. */
 export interface Attempt {
@@ -67,6 +74,7 @@ export async function countFailure(work: Work, now: number, attempt: Attempt): P
   const name = await lockOf(work, attempt)
   const count = ((await read(work, name))?.count ?? 0) + 1
   await put(work, { name, count, since: now, until: now + lockAfter(count) })
+  if (count === 1) await makeRoom(work, now, name)
 }
 
 /**
@@ -119,9 +127,37 @@ async function forgetOld(work: Work, now: number): Promise<void> {
         eb('since', '>', now + day),
         eb('since', '<', now - knownFor),
         and([eb('since', '<', now - day), eb('name', 'not like', 'known %')]),
+        // Of no use after its minute, and anybody with an IPv6 network has as many as they like.
+        and([
+          eb('name', 'like', 'source %'),
+          or([eb('until', '<=', now), eb('since', '>', now + minute)]),
+        ]),
       ]),
     )
     .execute()
+}
+
+/** Forgets the counts of other names when there are too many. */
+async function makeRoom(work: Work, now: number, fresh: string): Promise<void> {
+  const counted = work
+    .selectFrom('attempts')
+    .where(({ eb, or }) => or([eb('name', 'like', 'user %'), eb('name', 'like', 'at %')]))
+  const { rows } = await counted
+    .select(({ fn }) => fn.countAll().as('rows'))
+    .executeTakeFirstOrThrow()
+  const tooMany = Number(rows) - mostCounted
+  if (tooMany <= 0) return
+  const oldest = await counted
+    .select('name')
+    .where('name', '!=', fresh)
+    .orderBy(({ eb }) => eb.case().when('until', '>', now).then(1).else(0).end())
+    .orderBy('since')
+    .limit(tooMany)
+    .execute()
+  await remove(
+    work,
+    oldest.map(({ name }) => name),
+  )
 }
 
 async function all(work: Pick<Work, 'selectFrom'>, kind: 'known' | 'at' | 'user') {
