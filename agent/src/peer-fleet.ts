@@ -2,6 +2,7 @@ import { generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { freePort } from '@holdfast/base'
 import type { EcPublicJwk } from '@holdfast/crypto'
 import {
   alwaysValid,
@@ -88,7 +89,7 @@ async function testGuardian(
 ): Promise<TestGuardian> {
   let server: GuardianServer | undefined
   let tunnel: GuardianServer | undefined
-  let port = 0
+  const port = await freePort() // the same after a stop
   const guardian: TestGuardian = {
     identity,
     directory,
@@ -122,7 +123,6 @@ async function testGuardian(
       server = await openGuardianServer(options)
       tunnel = await openGuardianServer({ ...options, port: 0, inside: () => true })
       guardian.tunnelUrl = `https://127.0.0.1:${tunnel.port}`
-      port = server.port
       guardian.url = `https://127.0.0.1:${port}`
     },
     stop: async () => {

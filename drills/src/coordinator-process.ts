@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { ensureDirectory, isObject, parseJson, type RunningProgram } from '@holdfast/base'
+import { ensureDirectory, freePort, isObject, parseJson, type RunningProgram } from '@holdfast/base'
 import { ApiClient, type ApiPlace } from '@holdfast/link/api-client'
 import { statusRoutes } from '@holdfast/protocol'
 import type { z } from 'zod'
@@ -17,7 +17,7 @@ export interface CoordinatorPlace {
   command: Command
   /** A file with the addresses of PostgreSQL; default SQLite in the directory. */
   store?: string
-  /** A fixed port; otherwise the system chooses one at the first start. */
+  /** A fixed port; otherwise a free one is chosen, which it keeps while it is stopped. */
   port?: number
   /** `error` by default. */
   log?: string
@@ -31,20 +31,20 @@ export class CoordinatorProcess extends ManagedProcess {
   readonly name: string
   readonly directory: string
   readonly #place: CoordinatorPlace
-  #port: number
+  readonly #port: number
   #identity = ''
 
-  private constructor(place: CoordinatorPlace) {
+  private constructor(place: CoordinatorPlace, port: number) {
     super()
     this.name = place.name
     this.directory = place.directory
     this.#place = place
-    this.#port = place.port ?? 0
+    this.#port = port
   }
 
   static async launch(place: CoordinatorPlace): Promise<CoordinatorProcess> {
     await ensureDirectory(place.directory)
-    const coordinator = new CoordinatorProcess(place)
+    const coordinator = new CoordinatorProcess(place, place.port ?? (await freePort()))
     await coordinator.start()
     return coordinator
   }
@@ -62,7 +62,6 @@ export class CoordinatorProcess extends ManagedProcess {
   protected override async launch(): Promise<RunningProgram> {
     const { command } = this.#place
     const { running, ready } = await startReady(command, this.#arguments(), readyLine, readyWithin)
-    this.#port = ready.port
     this.#identity = ready.identity
     return running
   }
@@ -91,10 +90,10 @@ export class CoordinatorProcess extends ManagedProcess {
   }
 }
 
-function readyLine(line: string): { port: number; identity: string } | undefined {
+function readyLine(line: string): { identity: string } | undefined {
   if (!line.startsWith('{')) return undefined
   const value = parseJson(line, 'what the coordinator printed')
   if (!isObject(value)) return undefined
-  const { port, identity } = value
-  return typeof port === 'number' && typeof identity === 'string' ? { port, identity } : undefined
+  const { identity } = value
+  return typeof identity === 'string' ? { identity } : undefined
 }

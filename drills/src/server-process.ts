@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isObject, parseJson, type RunningProgram } from '@holdfast/base'
+import { freePort, isObject, parseJson, type RunningProgram } from '@holdfast/base'
 import { adminClient } from '@holdfast/keyserver'
 import { drillsFault } from './faults.ts'
 import type { Command, FleetServer } from './fleet.ts'
@@ -13,7 +13,7 @@ export interface ServerPlace {
   command: Command
   /** Make keys when there are none. Default true. */
   initialise?: boolean
-  /** A fixed port; otherwise the system chooses one at the first start. */
+  /** A fixed port; otherwise a free one is chosen, which it keeps while it is stopped. */
   port?: number
 }
 
@@ -25,33 +25,29 @@ export class ServerProcess extends ManagedProcess implements FleetServer {
   readonly name: string
   readonly directory: string
   readonly auditPath: string
+  readonly port: number
   readonly #place: ServerPlace
-  #port: number
   #socket = ''
 
-  private constructor(place: ServerPlace) {
+  private constructor(place: ServerPlace, port: number) {
     super()
     this.name = place.name
     this.directory = join(place.home, 'keys')
     this.auditPath = join(place.home, 'audit.log')
+    this.port = port
     this.#place = place
-    this.#port = place.port ?? 0
   }
 
   /** Makes its folder (mode 0700) and starts it. */
   static async launch(place: ServerPlace): Promise<ServerProcess> {
     await mkdir(place.home, { recursive: true, mode: 0o700 })
-    const server = new ServerProcess(place)
+    const server = new ServerProcess(place, place.port ?? (await freePort()))
     await server.start()
     return server
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.#port}`
-  }
-
-  get port(): number {
-    return this.#port
+    return `http://127.0.0.1:${this.port}`
   }
 
   get socket(): string {
@@ -65,7 +61,6 @@ export class ServerProcess extends ManagedProcess implements FleetServer {
   protected override async launch(): Promise<RunningProgram> {
     const { command } = this.#place
     const { running, ready } = await startReady(command, this.#arguments(), readyLine)
-    this.#port = ready.port
     this.#socket = ready.adminSocket
     return running
   }
@@ -86,7 +81,7 @@ export class ServerProcess extends ManagedProcess implements FleetServer {
   #arguments(): string[] {
     const socket = join(this.#place.home, 'admin.sock')
     return [
-      ...['--directory', this.directory, '--port', `${this.#port}`],
+      ...['--directory', this.directory, '--port', `${this.port}`],
       ...['--audit', this.auditPath, '--log', 'error'],
       ...(Buffer.byteLength(socket) > longestSocket ? [] : ['--admin', socket]),
       ...(this.#place.initialise === false ? [] : ['--init', 'P-521']),
@@ -114,12 +109,10 @@ export async function launchServers(
   return servers
 }
 
-function readyLine(line: string): { port: number; adminSocket: string } | undefined {
+function readyLine(line: string): { adminSocket: string } | undefined {
   if (!line.startsWith('{')) return undefined
   const value = parseJson(line, 'what the key server printed')
   if (!isObject(value)) return undefined
-  const { port, adminSocket } = value
-  return typeof port === 'number' && typeof adminSocket === 'string'
-    ? { port, adminSocket }
-    : undefined
+  const { adminSocket } = value
+  return typeof adminSocket === 'string' ? { adminSocket } : undefined
 }

@@ -121,7 +121,7 @@ class RunningTang implements Tang {
   readonly directory: string
   #curve: keyof typeof algorithms
   #running: RunningProgram | undefined
-  #port = 0
+  #port: number | undefined
   thp = ''
 
   private constructor(directory: string, curve: keyof typeof algorithms) {
