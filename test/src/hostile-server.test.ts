@@ -246,7 +246,7 @@ describe('a server that is broken on the wire', () => {
   for (const [name, answer] of Object.entries(broken)) {
     test(`it ${name}: a fault in bounded time, and the connection is closed`, async () => {
       await using server = await startHostile(spoilt(keys, answer))
-      const sealed = await sealTo(server.url, impatient)
+      const sealed = await sealTo(server.url) // it advertises as it should
       const codes = ['seal.server_unreachable', 'seal.server_reply_invalid']
       await refused(open(impatient, sealed), ...codes)
       await server.idle()
