@@ -38,7 +38,7 @@ after(async () => {
 async function inShell(shell: Shell, script: string): Promise<string> {
   const { stdout } = await run(shell, ['-c', script], {
     cwd: folder,
-    timeout: 60_000,
+    timeout: 240_000,
     accept: [0, 1],
     environment: { HOME: folder, TERM: 'xterm' },
   })

@@ -33,7 +33,7 @@ async function converse(command: string, talk: readonly [string, string][]): Pro
   const { stdout } = await run('zsh', ['-fc', script], {
     cwd: stage.work,
     environment: { ...stage.environment, TERM: 'xterm' },
-    timeout: 60_000,
+    timeout: 240_000,
   })
   return stdout.toString('utf8')
 }
