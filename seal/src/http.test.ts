@@ -40,14 +40,14 @@ test('https is believed by the machine’s own authorities only', async () => {
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
     const { port } = server.address() as AddressInfo // it listens on TCP
-    const options = { method: 'GET', signal: AbortSignal.timeout(5_000) } as const
+    const options = { method: 'GET', signal: AbortSignal.timeout(60_000) } as const
     await assert.rejects(createFetch()(`https://127.0.0.1:${port}/adv`, options), {
       code: 'seal.server_unreachable',
       message: /self-signed certificate/,
     })
     assert.deepEqual(asked, [])
     const program = `const { createFetch } = await import(${JSON.stringify(new URL('http.ts', import.meta.url).href)})
-      const { status, body } = await createFetch()('https://127.0.0.1:${port}/adv', { method: 'GET', signal: AbortSignal.timeout(5000) })
+      const { status, body } = await createFetch()('https://127.0.0.1:${port}/adv', { method: 'GET', signal: AbortSignal.timeout(60000) })
       console.log(status, body)`
     const believed = await run(process.execPath, ['--input-type=module', '-e', program], {
       environment: { NODE_EXTRA_CA_CERTS: certificate },

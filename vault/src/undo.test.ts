@@ -54,7 +54,7 @@ describe('a change that fails', () => {
     ] as const) {
       const volume = await bound(`${name}.img`, metadataSize)
       const failures = await failing(volume, (failAt) =>
-        regenVault({ ...bench.deps, pins: failingPins(failAt) }, volume, 1, { timeout: 2000 }),
+        regenVault({ ...bench.deps, pins: failingPins(failAt) }, volume, 1, { timeout: 60_000 }),
       )
       assert.ok(failures > 8, `${failures} requests failed`)
       assert.equal((await unlockVault(bench.deps, volume)).keyslot, 2)
@@ -95,7 +95,7 @@ describe('a change that fails', () => {
     const fetch: Fetch = (url, options) =>
       createFetch()(url.replace(first.url, second.url), options)
     const deps: VaultDeps = { ...bench.deps, pins: createPins({ fetch }) }
-    await assert.rejects(regenVault(deps, volume, 1, { timeout: 2000 }))
+    await assert.rejects(regenVault(deps, volume, 1, { timeout: 60_000 }))
     using secret = Secret.copy(passphrase)
     const bind = bindVault(deps, volume, tangPolicy([first]), { passphrase: secret })
     await assert.rejects(bind, (error) => isFault(error, 'seal.trust_refused'))
