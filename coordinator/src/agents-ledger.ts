@@ -99,13 +99,19 @@ export class AgentLedger {
         told.splice(0, part.length)
       }
       while (changes.length > 0) {
-        const { part, moved, early } = await this.#movedGuardians(changes.slice(0, batch))
+        const { part, moves, early } = await this.#movedGuardians(changes.slice(0, batch))
         // Reading the key is written down and takes a commit, so only who signs something asks for it.
-        const signer = moved.size === 0 ? undefined : await this.#options.signer()
-        await this.#options.store.write(async (work) => {
-          await this.#writeChanges(work, part)
-          if (signer !== undefined) await publishPeers(work, { ...signer, now: clock.now() }, moved)
+        const signer = moves.size === 0 ? undefined : await this.#options.signer()
+        const accepted = await this.#options.store.write(async (work) => {
+          const written = await this.#writeChanges(work, part)
+          const moved = [...moves].filter(([node]) => written.has(node))
+          const affected = new Set(moved.flatMap(([, nodes]) => nodes))
+          if (signer !== undefined && affected.size > 0)
+            await publishPeers(work, { ...signer, now: clock.now() }, affected)
+          return moved
         })
+        // What could not be written is said again, and must not have used its moves up by then.
+        for (const [node] of accepted) this.#countMove(node)
         changes.splice(0, part.length)
         for (const [node, said] of early) this.#putAside(node, said)
       }
@@ -126,9 +132,13 @@ export class AgentLedger {
     this.#told.set(name, { ...each, ...newer, output: each.output + (newer?.output ?? '') })
   }
 
-  /** What was said in an earlier session than the latest, wherever that is, changes nothing. */
-  async #writeChanges(work: Work, part: readonly [string, Said][]): Promise<void> {
+  /**
+   * Gives the nodes of which something was written: what was said in an earlier session than the latest,
+   * wherever that is, changes nothing.
+   */
+  async #writeChanges(work: Work, part: readonly [string, Said][]): Promise<Set<string>> {
     const { instance, isHeld, clock } = this.#options
+    const written = new Set<string>()
     for (const [node, { session, report, phase, witnessed }] of part) {
       const row = {
         ...(report === undefined ? {} : reportColumns(report)),
@@ -136,18 +146,20 @@ export class AgentLedger {
         ...(witnessed === undefined ? {} : { witnessed }),
         ...(isHeld(node) ? { instance, heard_at: clock.now() } : { instance: null }),
       }
-      await work
+      const { numUpdatedRows } = await work
         .updateTable('nodes')
         .set(row)
         .where('node', '=', node)
         .where('session', '=', session)
-        .execute()
+        .executeTakeFirst()
+      if (numUpdatedRows > 0n) written.add(node)
     }
+    return written
   }
 
   /**
-   * Everybody whose list of peers changes because somebody's guardians have, and what is to be written;
-   * the reports of those who move too often are not, and wait.
+   * Who has other guardians now, each with everybody whose list of peers changes by that, and what is to
+   * be written; the reports of those who move too often are not, and wait.
    */
   async #movedGuardians(changes: readonly [string, Said][]) {
     const reports = new Map(changes)
@@ -156,33 +168,37 @@ export class AgentLedger {
       .select(['node', 'guardians', 'session'])
       .where('node', 'in', [...reports.keys()])
       .execute()
-    const moved = new Set<string>()
+    const moves = new Map<string, readonly string[]>()
     const early = new Map<string, Said>()
     for (const row of rows) {
       const { report, session = 0 } = reports.get(row.node) ?? {}
       const before = guardiansOf(row)
       if (report === undefined || session !== row.session) continue
       if (JSON.stringify(report.guardians) === JSON.stringify(before)) continue
-      if (this.#mayMove(row.node))
-        for (const node of [row.node, ...before, ...report.guardians]) moved.add(node)
+      if (this.#movesLeft(row.node).left > 0)
+        moves.set(row.node, [row.node, ...before, ...report.guardians])
       else early.set(row.node, { report, session })
     }
     const part = changes.map(([node, { report, ...rest }]): [string, Said] => [
       node,
       report === undefined || early.has(node) ? rest : { ...rest, report },
     ])
-    return { part, moved, early }
+    return { part, moves, early }
   }
 
-  #mayMove(node: string): boolean {
+  /** The moves that a node has left now, and since when. */
+  #movesLeft(node: string): { left: number; at: number } {
     const now = this.#options.clock.now()
     const { left, at } = this.#moves.get(node) ?? { left: movesAtOnce, at: now }
     // A clock that was set back gives one more, and begins anew.
     const fresh = now < at ? 1 : Math.floor((now - at) / moveEvery)
     const have = Math.min(movesAtOnce, left + fresh)
-    const since = now < at || have === movesAtOnce ? now : at + fresh * moveEvery
-    this.#moves.set(node, { left: Math.max(0, have - 1), at: since })
-    return have > 0
+    return { left: have, at: now < at || have === movesAtOnce ? now : at + fresh * moveEvery }
+  }
+
+  #countMove(node: string): void {
+    const { left, at } = this.#movesLeft(node)
+    this.#moves.set(node, { left: Math.max(0, left - 1), at })
   }
 }
 
