@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
+import { createPublicKey } from 'node:crypto'
 import { test } from 'node:test'
-import { makeTunnelKey, tunnelPublicKey } from '@holdfast/link'
+import { parseJson } from '@holdfast/base'
+import { checkDocument, makeTunnelKey, tunnelPublicKey } from '@holdfast/link'
+import { freezeDocumentSchema, mostFrozen } from '@holdfast/protocol/documents'
 import { enrolled, liveness, order, proven, TestNode, until, world } from './agents-fixture.ts'
 import { AgentLedger } from './agents-ledger.ts'
 import { getCommand, orderCommand } from './commands.ts'
 import { enrolNode } from './enrolment-driver.ts'
-import { freezeNode, removeNode } from './nodes.ts'
+import { freezeNode, getNode, removeNode, unfreezeNode } from './nodes.ts'
 import { publishFreeze } from './nodes-documents.ts'
 
 // An enrolled node that means harm, a stolen one, and a store that went back.
@@ -239,4 +242,49 @@ test('however long the reasons are, the list of who is frozen is one that agents
   const [frame] = one.got.filter((each) => each.kind === 'document' && each.name === 'freeze')
   assert.ok(frame?.kind === 'document')
   assert.equal((JSON.parse(frame.body) as { frozen: unknown[] }).frozen.length, 560)
+})
+
+test('as many nodes are frozen as agents take in one list, and one more is refused as a whole', async () => {
+  await using here = await world()
+  await using one = await enrolled(here, 'one')
+  const freeze = JSON.stringify({ reason: 'r'.repeat(300), since: here.clock.now() })
+  const rows = Array.from({ length: mostFrozen }, (_, index) => ({
+    ...{ node: `${index}`.padStart(43, 'n'), name: `stolen-${index}`, address: '192.0.2.1' },
+    ...{ identity: '', exchange: '', wireguard: '', certificate: '', ports: '{}', witnessed: 0 },
+    ...{ phase: 'open', epoch: 1, threshold: 2, guardians: '[]', frozen: 1, freeze },
+  }))
+  const signer = await here.first.agents.signer()
+  assert.ok(signer)
+  const put = (node: string) =>
+    here.store.write(async (work) => {
+      await freezeNode(work, here.clock, node, 'stolen', 'user:ada')
+      await publishFreeze(work, { ...signer, now: here.clock.now() })
+    })
+  await here.store.write(async (work) => {
+    for (let start = 0; start < rows.length; start += 500)
+      await work
+        .insertInto('nodes')
+        .values(rows.slice(start, start + 500))
+        .execute()
+  })
+  await put(rows[0]?.node ?? '')
+  await here.first.agents.look()
+  const lists = () => one.got.filter((each) => each.kind === 'document' && each.name === 'freeze')
+  await until(() => lists().length === 1, 'the list')
+  const [frame] = lists()
+  assert.ok(frame?.kind === 'document' && one.enrolment)
+  checkDocument(createPublicKey(one.enrolment.commandKey), frame)
+  // As agents read it.
+  const document = freezeDocumentSchema.parse(parseJson(frame.body, 'the list', 1_000_000))
+  assert.equal(new Set(document.frozen.map(({ node }) => node)).size, mostFrozen)
+
+  await assert.rejects(put(one.id), { code: 'node.too_many_frozen' })
+  const { frozen } = await getNode(here.store.read, one.id, liveness(here))
+  assert.equal(frozen, false)
+  await here.first.agents.look()
+  assert.equal(lists().length, 1)
+  await here.store.write((work) => unfreezeNode(work, here.clock, rows[0]?.node ?? '', 'user:ada'))
+  await put(one.id)
+  await here.first.agents.look()
+  await until(() => lists().length === 2, 'the next list')
 })

@@ -2,14 +2,16 @@ import type { KeyObject } from 'node:crypto'
 import { canonicalJson } from '@holdfast/base'
 import { type DocumentFrame, signDocument } from '@holdfast/link'
 import type { Manifest } from '@holdfast/protocol'
-import type {
-  FreezeDocument,
-  Peer,
-  PeersDocument,
-  PolicyDocument,
+import {
+  type FreezeDocument,
+  mostFrozen,
+  type Peer,
+  type PeersDocument,
+  type PolicyDocument,
 } from '@holdfast/protocol/documents'
 import { addressesOf } from './leases.ts'
 import { frozenNodes, guardiansOf, type NodeRow, portsOf } from './nodes.ts'
+import { nodeFault } from './nodes-faults.ts'
 import type { Database, Work } from './store.ts'
 
 // Signed documents for agents. A version is taken from one counter for all of them, so "what is newer
@@ -118,11 +120,16 @@ function addressed(row: {
   }
 }
 
+/**
+ * Publishes who is frozen, if that is news.
+ * @throws Fault node.too_many_frozen when agents would not take the list, and nobody would be frozen
+ */
 export async function publishFreeze(
   work: Work,
   { key, cluster, now }: Publisher,
 ): Promise<boolean> {
   const frozen = await frozenNodes(work)
+  if (frozen.length > mostFrozen) throw tooManyFrozen(frozen.length)
   const whole = { cluster, frozen }
   // Who is frozen must reach everybody; why is for people, who can ask the coordinator.
   const document =
@@ -130,6 +137,13 @@ export async function publishFreeze(
       ? whole
       : { cluster, frozen: frozen.map((each) => ({ ...each, reason: '' })) }
   return await publish(work, key, 'freeze', document, now)
+}
+
+function tooManyFrozen(count: number): Error {
+  const text = `${count} nodes would be frozen, or removed before their guardians have destroyed their keys; agents take a list of ${mostFrozen}`
+  return nodeFault('node.too_many_frozen', text, {
+    hint: 'unfreeze those that need it no more, or remove frozen ones and wait for their guardians: holdfast node list',
+  })
 }
 
 /** A node that was removed and comes back is not frozen any more. */

@@ -25,5 +25,6 @@ export const nodeFault = faults({
   'node.needed': 'refused',
   'node.not_connected': 'unavailable',
   'node.still_here': 'refused',
+  'node.too_many_frozen': 'refused',
   'node.unknown': 'absent',
 })

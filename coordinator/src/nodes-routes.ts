@@ -160,7 +160,7 @@ function ruleOf({ agents, clock }: NodeRoutesDeps, manifest: Manifest): CommandR
 
 /**
  * Changes who is frozen and publishes the list in the same transaction.
- * @throws Fault coordinator.data_key_sealed
+ * @throws Fault coordinator.data_key_sealed, node.too_many_frozen; then nothing has been changed
  */
 async function withFreezeList(
   { agents, coordinator, clock }: NodeRoutesDeps,
@@ -188,10 +188,10 @@ export async function publishManifest(coordinator: Coordinator, agents: Agents):
   if (signer === undefined || current === undefined) return
   const publisher = { ...signer, now: agents.now }
   const manifest = { ...current.manifest, holders: provenHolders(coordinator, current.manifest) }
-  await coordinator.store.write(async (work) => {
-    await publishPolicy(work, publisher, manifest, current.digest)
-    await publishFreeze(work, publisher)
-  })
+  const { store } = coordinator
+  // Apart from each other: a list that is too long keeps no policy back.
+  await store.write((work) => publishPolicy(work, publisher, manifest, current.digest))
+  await store.write((work) => publishFreeze(work, publisher))
   await agents.look()
 }
 

@@ -37,12 +37,15 @@ export const peersDocumentSchema = z.strictObject({
 })
 export type PeersDocument = z.infer<typeof peersDocumentSchema>
 
+/** Agents take no longer freeze list; without reasons, this many fit into a document. */
+export const mostFrozen = 10_000
+
 /** Nodes that get no share from any guardian. */
 export const freezeDocumentSchema = z.strictObject({
   cluster: idSchema,
   frozen: z
     .array(z.strictObject({ node: nodeIdSchema, reason: z.string().max(300), since: momentSchema }))
-    .max(10_000),
+    .max(mostFrozen),
 })
 export type FreezeDocument = z.infer<typeof freezeDocumentSchema>
 
