@@ -3,10 +3,10 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { run } from '@holdfast/base'
 import fc from 'fast-check'
 import { childWrites } from './boot-state-child.ts'
 import { keysPath } from './identity.ts'
+import { runKilled } from './killed-child.ts'
 import { openNodeDirectory } from './node-directory.ts'
 
 async function scratch() {
@@ -105,7 +105,7 @@ test('a kill after any effect leaves a state that can be read', async () => {
   let completed = false
   for (let killAt = 1; !completed && killAt < 40; killAt += 1) {
     await using here = await scratch()
-    const killed = await child(here.path, killAt)
+    const { killed } = await runKilled('boot-state-child.ts', [here.path], killAt)
     completed = !killed
     const found = await stateOf(here.path)
     assert.ok([0, ...childWrites].includes(found.state.wrongKeys))
@@ -115,15 +115,6 @@ test('a kill after any effect leaves a state that can be read', async () => {
   }
   assert.ok(completed)
 })
-
-/** Runs the child; true when it was killed. */
-async function child(path: string, killAt: number): Promise<boolean> {
-  const url = new URL('boot-state-child.ts', import.meta.url).href
-  const code = `import { bootStateChild } from ${JSON.stringify(url)}; await bootStateChild(${JSON.stringify(path)}, ${killAt})`
-  const args = ['--input-type=module', '-e', code]
-  const result = await run(process.execPath, args, { accept: [0, 137] })
-  return result.code === 137
-}
 
 function flip(bytes: Buffer, at: number): Buffer {
   const copy = Buffer.from(bytes)
