@@ -10,7 +10,11 @@ import {
   type World,
   world,
 } from './agents-fixture.ts'
+import { HeldSessions } from './agents-held.ts'
+import { AgentLedger } from './agents-ledger.ts'
+import { Presence } from './agents-presence.ts'
 import { getCommand, orderCommand } from './commands.ts'
+import { openStore } from './store.ts'
 
 // A node whose line is lost comes to another instance while the first still believes that it is there.
 // The later session counts, whatever of the earlier one is written when.
@@ -112,4 +116,79 @@ test('orders are given to the latest session, and only its word counts that they
   await until(async () => (await getCommand(here.store.read, early)).state === 'sent', 'delivery')
   await until(() => told(later) === 2, 'the second order')
   assert.equal(told(node), 1)
+})
+
+test('sessions that begin together share a commit', async () => {
+  await using here = await world()
+  await using stack = new AsyncDisposableStack()
+  const nodes: TestNode[] = []
+  for (const name of ['one', 'two', 'three', 'four', 'five'])
+    nodes.push(stack.use(await enrolled(here, name)))
+  const { agents } = here.first
+  for (const node of nodes) await node.session?.[Symbol.asyncDispose]()
+  await until(() => agents.count === 0, 'all sessions have ended')
+  await agents.flush()
+  const busy = Promise.withResolvers<void>()
+  const { write } = here.store
+  let writes = 0
+  const counted: typeof write = async (work) => {
+    writes += 1
+    await busy.promise
+    return await write(work)
+  }
+  Object.assign(here.store, { write: counted })
+  const coming = nodes.map((node) => node.connect())
+  await until(() => agents.count === nodes.length, 'all of them have come')
+  busy.resolve()
+  await Promise.all(coming)
+  for (const node of nodes) await node.session?.deliver({ kind: 'heartbeat', sequence: 1 })
+  assert.equal(writes, 2, 'the first, and all that came meanwhile')
+})
+
+test('many sessions that have moved on are asked at once, after those that are here were written down', async () => {
+  await using store = await openStore({ engine: 'sqlite', path: ':memory:' })
+  const clock = { now: () => 1_000, sleep: async () => undefined }
+  const row = (node: string, instance: string, session: number) => ({
+    ...{ node, name: node, address: '192.0.2.1', identity: '', exchange: '', wireguard: '' },
+    ...{ certificate: '', phase: 'open', epoch: 0, threshold: 0, guardians: '[]', frozen: 0 },
+    ...{ ports: '{}', witnessed: 0, instance, session },
+  })
+  const gone = ['a', 'b', 'c']
+  await store.write((work) =>
+    work
+      .insertInto('nodes')
+      .values([...gone.map((node) => row(node, 'two', 9)), row('d', 'one', 8)])
+      .execute(),
+  )
+  const heardOf = async () =>
+    (
+      await store.read
+        .selectFrom('nodes')
+        .select('heard_at')
+        .where('node', '=', 'd')
+        .executeTakeFirstOrThrow()
+    ).heard_at
+  const everybody = Promise.withResolvers<boolean>()
+  const asked = new Set<string>()
+  const closed: string[] = []
+  const held = new HeldSessions()
+  for (const node of [...gone, 'd'])
+    held.add({
+      ...{ node, remote: '', openedAt: 0, heardAt: 1 },
+      ...{ send: async () => undefined, deliver: async () => undefined },
+      isAlive: async () => {
+        assert.equal(await heardOf(), 1_000)
+        asked.add(node)
+        if (asked.size === gone.length) everybody.resolve(false)
+        return await everybody.promise
+      },
+      close: (_code, _text) => void closed.push(node),
+    }).number = 8
+  const options = { store, clock, instance: 'one', held }
+  const ledger = new AgentLedger({
+    ...{ ...options, isHeld: () => true, signer: async () => undefined },
+  })
+  const onTwin = () => assert.fail('nobody has answered')
+  await new Presence({ ...options, ledger, onTwin }).writeHeard()
+  assert.deepEqual(closed.sort(), gone)
 })

@@ -62,14 +62,17 @@ export class Presence {
     const heard = this.#options.held
       .list()
       .filter(([, { session, number, written }]) => number > 0 && session.heardAt > written)
+    const lost: typeof heard = []
     for (let start = 0; start < heard.length; start += batch) {
       const part = heard.slice(start, start + batch)
       const latest = await this.#note(part.map(([node]) => node))
       for (const [node, held] of part) {
         if (latest.get(node) === held.number) held.written = held.session.heardAt
-        else await this.#lost(node, held)
+        else lost.push([node, held])
       }
     }
+    // All at once and after the others: each may take seconds to find that nobody answers.
+    await Promise.all(lost.map(([node, held]) => this.#lost(node, held)))
   }
 
   /** Says that these were heard now; gives the sessions of those that are here in the store, too. */
