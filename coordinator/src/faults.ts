@@ -3,6 +3,7 @@ import { faults } from '@holdfast/base'
 /** Every fault code of this part. */
 export const coordinatorFault = faults({
   'coordinator.already_claimed': 'refused',
+  'coordinator.backup_busy': 'busy',
   'coordinator.backup_damaged': 'integrity',
   'coordinator.backup_foreign': 'integrity',
   'coordinator.backup_incomplete': 'integrity',

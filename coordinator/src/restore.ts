@@ -89,7 +89,7 @@ async function requireUnused(work: Work, store: Store): Promise<void> {
     const { rows } = await sql`select 1 from ${sql.table(table)} limit 1`.execute(work)
     if (rows.length > 0)
       throw coordinatorFault('coordinator.not_empty', `the ${store.engine} store is not empty`, {
-        hint: 'restore into a new database',
+        hint: 'if an earlier restore into it was interrupted, it is complete: holdfast coordinator serve; otherwise restore into a new database',
       })
   }
 }

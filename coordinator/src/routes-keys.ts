@@ -3,6 +3,7 @@ import type { OpenAPIHono } from '@hono/zod-openapi'
 import { recordAlone } from './audit.ts'
 import { makeBackup } from './backup.ts'
 import type { CeremonyDeps } from './ceremonies.ts'
+import { coordinatorFault } from './faults.ts'
 import { mount, mountStream, type ServerDeps } from './mount.ts'
 import { streamed } from './streamed.ts'
 import type { Caller } from './users.ts'
@@ -43,12 +44,36 @@ export function mountKeys(app: OpenAPIHono, deps: ServerDeps, ceremonies: Ceremo
     coordinator.seal()
     return { done: true }
   })
+  // Each holds a connection to the store for as long as somebody fetches it.
+  const backups = new OneAtATime()
   mountStream(app, deps, keyRoutes.backup, async ({ caller }) => {
-    const bundle = newId()
-    // Before the first byte: who goes away before the last one has had a backup all the same.
-    const event = { actor: actor(caller), action: 'backup.make', subject: bundle }
-    await recordAlone(store, clock, { ...event, outcome: 'done' })
-    const parts = makeBackup({ store, identity: coordinator.identity, clock, bundle })
-    return await streamed(parts, clock, deps.report)
+    const by = actor(caller)
+    const parts = async function* () {
+      const bundle = newId()
+      // Before the first byte: who goes away before the last one has had a backup all the same.
+      const event = { actor: by, action: 'backup.make', subject: bundle }
+      await recordAlone(store, clock, { ...event, outcome: 'done' })
+      yield* makeBackup({ store, identity: coordinator.identity, clock, bundle })
+    }
+    return await streamed(backups.only(parts()), clock, deps.report)
   })
+}
+
+/** Streams of which only one goes on; the next may begin when it has ended, however it ends. */
+class OneAtATime {
+  #busy = false
+
+  /** @throws Fault coordinator.backup_busy, at the first part */
+  async *only(parts: AsyncIterable<string>): AsyncGenerator<string> {
+    if (this.#busy)
+      throw coordinatorFault('coordinator.backup_busy', 'another backup is being fetched', {
+        hint: 'again in a minute: holdfast coordinator backup --out FILE',
+      })
+    this.#busy = true
+    try {
+      yield* parts
+    } finally {
+      this.#busy = false
+    }
+  }
 }
