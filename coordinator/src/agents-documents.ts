@@ -2,6 +2,9 @@ import type { Held, HeldSessions } from './agents-held.ts'
 import { documentsAfter, documentsFor, newestVersion } from './nodes-documents.ts'
 import type { Store } from './store.ts'
 
+/** Milliseconds that clocks of instances are never apart: versions are not below the time. */
+const clocksApart = 10 * 60_000
+
 /** Sends signed documents to the agents of this instance, whichever instance has published them. */
 export class DocumentFeed {
   readonly #store: Store
@@ -21,10 +24,15 @@ export class DocumentFeed {
 
   /** Sends what is new to whom it is for. */
   async send(): Promise<void> {
-    for (const { node, frame } of await documentsAfter(this.#store.read, this.#newest)) {
-      this.#newest = Math.max(this.#newest, frame.version)
+    const { read } = this.#store
+    const newest = await newestVersion(read)
+    if (newest === this.#newest) return
+    // The document of a removed node may have been the newest; another instance, whose clock is behind,
+    // may have published with a lower version since. Agents take no document twice.
+    const after = newest < this.#newest ? newest - clocksApart : this.#newest
+    for (const { node, frame } of await documentsAfter(read, after))
       for (const held of this.#receivers(node)) this.#held.send(held, frame)
-    }
+    this.#newest = newest
   }
 
   /** Sends one session everything that its node should have. */
