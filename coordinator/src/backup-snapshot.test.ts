@@ -6,11 +6,20 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { systemClock } from '@holdfast/base'
 import { sql } from 'kysely'
-import { record, verifyChain } from './audit.ts'
+import { record, verifyAudit, verifyChain } from './audit.ts'
 import { makeBackup } from './backup.ts'
-import { type BackupRow, type BackupTable, backupKeys, backupTables } from './backup-format.ts'
+import { bundleOf, chunked } from './backup-fixture.ts'
+import {
+  type BackupRow,
+  type BackupTable,
+  backupKeys,
+  backupTables,
+  rowLine,
+} from './backup-format.ts'
 import { readBundle } from './backup-read.ts'
+import { person, place, running } from './coordinator-fixture.ts'
 import { type Postgres, startPostgres } from './local-postgresql.ts'
+import { restoreBackup } from './restore.ts'
 import { openStore, type Store, type StoreLocation } from './store.ts'
 import { newId } from './ways.ts'
 
@@ -100,6 +109,41 @@ test('a snapshot that was not read to its end is let go', async () => {
     open.filter((path) => path.startsWith(directory)),
     [],
   )
+})
+
+test('a backup of one engine is restored into the other, to the last row', async () => {
+  const people = ['alice', 'bob'].map(person)
+  const url = new URL(postgres.url)
+  await using admin = await openStore({ engine: 'postgresql', url: postgres.url })
+  for (const name of ['origin', 'copy'])
+    await sql.raw(`create database ${name}`).execute(admin.read)
+  const other = (name: string): StoreLocation => {
+    url.pathname = name
+    return { engine: 'postgresql', url: url.href }
+  }
+  for (const [from, to] of [
+    [other('origin'), undefined],
+    [undefined, other('copy')],
+  ]) {
+    await using old = await place(from)
+    await using first = await running(old.options, people, 2)
+    await write(first.store, 1, 120)
+    const bundle = await bundleOf(first)
+    await using here = await place(to)
+    const report = await restoreBackup(chunked(bundle), here.options)
+    await using restored = await openStore(here.options.store)
+    for (const table of backupTables) {
+      const read = async (store: Store) => {
+        const { rows } = await sql<BackupRow>`select * from ${sql.table(table)}`.execute(store.read)
+        return rows.map((row) => rowLine(table, row)).sort()
+      }
+      const [before, after] = [await read(first.store), await read(restored)]
+      assert.equal(before.length, report.rows[table])
+      if (table === 'audit') assert.equal(after.length, before.length + 1, 'that it was restored')
+      else assert.deepEqual(after, before, table)
+    }
+    assert.equal((await verifyAudit(restored.read)).intact, true)
+  }
 })
 
 test('every table of a backup is read by its primary key', async () => {
