@@ -31,6 +31,8 @@ function given() {
 }
 
 async function main(): Promise<void> {
+  // Whoever read the log has gone: what runs goes on.
+  process.stderr.on('error', () => undefined)
   const values = given()
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())

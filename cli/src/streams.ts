@@ -30,6 +30,8 @@ export interface Streams {
 
 /** The process's own streams. */
 export function processStreams(): Streams {
+  // Whoever read it has gone, such as a journal that is replaced: a server or an agent goes on.
+  process.stderr.on('error', () => undefined)
   return {
     outIsTerminal: process.stdout.isTTY === true,
     errIsTerminal: process.stderr.isTTY === true,

@@ -34,6 +34,8 @@ function options() {
 }
 
 async function main(): Promise<void> {
+  // Whoever read the log has gone: what runs goes on.
+  process.stderr.on('error', () => undefined)
   const values = options()
   const { directory, instance, host } = values
   await ensureDirectory(directory)

@@ -40,6 +40,8 @@ function options() {
 }
 
 async function main(): Promise<void> {
+  // Whoever read the log has gone: what runs goes on.
+  process.stderr.on('error', () => undefined)
   if (process.argv[2] === workerWord) {
     await runWorker(processChannel())
     process.disconnect?.()
