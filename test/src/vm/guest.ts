@@ -40,7 +40,7 @@ export async function bootGuest(
   image: GuestImage,
   disk: string,
   folder: string,
-  timeout = 400_000,
+  timeout = 1_200_000,
 ): Promise<string> {
   const console = join(folder, 'console.log')
   const args = ['-no-reboot', ...guestArguments(image, [disk], console)]
