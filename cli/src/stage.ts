@@ -110,7 +110,7 @@ export class Stage implements AsyncDisposable {
       cwd: this.work,
       environment: this.environment,
       accept: Array.from({ length: 256 }, (_, code) => code),
-      timeout: options.timeout ?? 120_000,
+      timeout: options.timeout ?? 240_000,
       ...(options.input === undefined ? {} : { input: options.input }),
     })
   }

@@ -275,20 +275,20 @@ export class ControlPlane implements AsyncDisposable {
     return await this.client.call(nodeRoutes.get, { params: { node: node.node } })
   }
 
-  /** Asks until there is an answer. @throws Fault drills.timed_out after two minutes */
+  /** Asks until there is an answer. @throws Fault drills.timed_out after four minutes */
   async until<T>(
     what: string,
     look: () => Promise<T | undefined>,
     signal?: AbortSignal,
   ): Promise<T> {
-    const deadline = performance.now() + 120_000
+    const deadline = performance.now() + 240_000
     while (performance.now() < deadline) {
       signal?.throwIfAborted()
       const found = await look()
       if (found !== undefined) return found
       await systemClock.sleep(500)
     }
-    throw drillsFault('drills.timed_out', `"${what}" has not come true within two minutes`)
+    throw drillsFault('drills.timed_out', `"${what}" has not come true within four minutes`)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -165,7 +165,7 @@ export class FleetNode extends ManagedProcess {
 
   /** Waits until something is so. @throws Fault drills.timed_out with the last events */
   async until<T>(what: string, look: () => T | undefined, signal?: AbortSignal): Promise<T> {
-    const deadline = performance.now() + 120_000
+    const deadline = performance.now() + 240_000
     while (performance.now() < deadline) {
       signal?.throwIfAborted()
       const found = look()
