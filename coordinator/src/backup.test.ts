@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict'
-import { readFile, rm } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '@holdfast/base'
 import { asyncProperty, assert as check, integer } from 'fast-check'
-import { verifyBackup } from './backup-check.ts'
+import { backupFile, verifyBackup } from './backup-check.ts'
 import { bundleOf, chunked, oldBundleOf } from './backup-fixture.ts'
 import { Coordinator } from './coordinator.ts'
 import { answerAll, claimed, depsOf, person, place, running } from './coordinator-fixture.ts'
+import { dismiss, openDismissal } from './dismissal.ts'
 import { createInvite, usableInvite } from './invites.ts'
 import { openRecovery } from './recovery.ts'
 import { restoreBackup } from './restore.ts'
@@ -122,6 +123,28 @@ test('restored on a new host it is in recovery, and its holders bring the pinned
   await coordinator[Symbol.asyncDispose]()
   await using again = await Coordinator.start(here.options)
   assert.deepEqual([again.reason, again.identity.digest], ['key_missing', pin])
+})
+
+test('a state that was restored and never opened is not given up: nobody could sign that', async () => {
+  await using old = await place()
+  const first = await running(old.options, people, 2)
+  const bundle = await bundleOf(first)
+  await first[Symbol.asyncDispose]()
+  await rm(join(old.directory, 'host.key'))
+  await using here = await place()
+  await restoreBackup(chunked(bundle), here.options)
+  await using coordinator = await Coordinator.start(here.options)
+  const refused = { code: 'coordinator.identity_temporary' }
+  await assert.rejects(openDismissal(coordinator, depsOf(coordinator), 'test'), refused)
+  await assert.rejects(dismiss(coordinator, 'console', []), refused)
+  const ceremony = await openRecovery(coordinator, depsOf(coordinator), 'test')
+  await answerAll(coordinator, ceremony, [bob, carol])
+  assert.equal(coordinator.state, 'running', 'nothing of it was touched')
+  await dismiss(coordinator, 'console', [])
+  assert.equal(coordinator.state, 'uninitialised')
+  const [archive] = await readdir(join(here.directory, 'archive'))
+  const file = backupFile(join(here.directory, 'archive', archive ?? ''))
+  assert.equal((await verifyBackup(file)).generation, 2)
 })
 
 test('a token or an invite of the backup lets nobody in again: either may have been revoked since', async () => {

@@ -32,13 +32,32 @@ export const passing = [
   'attempts',
 ] as const satisfies readonly (keyof Tables)[]
 
-/** Begins the holders' ceremony. @throws Fault coordinator.not_in_this_state, .way_unknown */
+/**
+ * Only the cluster's own identity can sign the archive and the entry that others believe. A host that
+ * was restored and never opened has another one, and nothing that its backup has not.
+ */
+function requireOwnIdentity({ identity, directory }: Coordinator): void {
+  if (!identity.temporary) return
+  throw coordinatorFault(
+    'coordinator.identity_temporary',
+    'this state was restored from a backup and not opened since: there is nothing in it to give up',
+    {
+      hint: `let its holders open it: holdfast coordinator recover; or leave ${directory} and its store, and begin in an empty directory: holdfast coordinator serve`,
+    },
+  )
+}
+
+/**
+ * Begins the holders' ceremony.
+ * @throws Fault coordinator.not_in_this_state, .identity_temporary, .way_unknown
+ */
 export async function openDismissal(
   coordinator: Coordinator,
   deps: CeremonyDeps,
   actor: string,
 ): Promise<Ceremony> {
   coordinator.require('recovery')
+  requireOwnIdentity(coordinator)
   const { header, headerDigest } = coordinator
   if (header?.holders === undefined || headerDigest === undefined)
     throw coordinatorFault('coordinator.way_unknown', 'there are no holders who could give it up', {
@@ -59,7 +78,7 @@ export async function openDismissal(
  * Afterwards the coordinator is new and waits to be claimed. Who comes second, as the answer that met
  * the ceremony and the duty that resumes it may, finds another state and leaves it alone.
  * @param ceremony that has decided it
- * @throws Fault ceremony.not_open when that has been cancelled meanwhile
+ * @throws Fault coordinator.identity_temporary; ceremony.not_open when that has been cancelled meanwhile
  */
 export async function dismiss(
   coordinator: Coordinator,
@@ -67,6 +86,7 @@ export async function dismiss(
   approvedBy: readonly string[],
   ceremony?: string,
 ): Promise<void> {
+  requireOwnIdentity(coordinator)
   const { directory, store, identity, clock, header } = coordinator
   const given = await digestIn(store.read)
   const cluster = header?.cluster ?? (await readMarker(directory)) ?? ''

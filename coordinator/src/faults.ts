@@ -13,6 +13,7 @@ export const coordinatorFault = faults({
   'coordinator.data_key_sealed': 'unavailable',
   'coordinator.header_invalid': 'integrity',
   'coordinator.identity_absent': 'absent',
+  'coordinator.identity_temporary': 'refused',
   'coordinator.join_refused': 'refused',
   'coordinator.last_way': 'refused',
   'coordinator.listen_failed': 'unavailable',
