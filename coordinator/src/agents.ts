@@ -69,7 +69,7 @@ export class Agents implements AsyncDisposable {
       ...{ store, clock, instance, cluster, signer, deliver, isHeld, onMoved, onError },
     })
     this.#orders = new Orders({ store, clock, signer, deliver, onError })
-    this.#documents = new DocumentFeed(store, held)
+    this.#documents = new DocumentFeed({ store, clock, held, onError })
     this.#hearing = new Hearing({
       ...{ store, clock, held, onMoved },
       ...{ ledger: this.#ledger, errands: this.#errands, orders: this.#orders },
