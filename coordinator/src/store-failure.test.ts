@@ -100,7 +100,7 @@ test('a PostgreSQL that hangs is unreachable after its time, and is used again w
   await using server = await startPostgres()
   await using store = await openStore({
     engine: 'postgresql',
-    url: `${server.url}?query_timeout=5000`,
+    url: `${server.url}?query_timeout=3000`,
   })
   const event = { actor: 'test', action: 'test.done', subject: 'x', outcome: 'done' } as const
   await recordAlone(store, systemClock, event)

@@ -293,7 +293,7 @@ test('curl waits for 100-continue and sends chunks', async () => {
 })
 
 test('slow and silent connections are ended, without harm to the others', async () => {
-  await using server = await serveScratch({ limits: { requestTime: 2_000, idleTime: 3_000 } })
+  await using server = await serveScratch({ limits: { requestTime: 1_500, idleTime: 2_000 } })
   const slow = exchange(server.port, 'POST /rec/x HTTP/1.1\r\nContent-Length: 10\r\n\r\n')
   const silent = exchange(server.port, '')
   assert.equal(await server.status(get('/adv')), 200)
