@@ -136,6 +136,10 @@ export const coordinatorKeyCommands: readonly CommandSpec[] = [
         says: 'on a new machine',
         run: 'holdfast coordinator restore coordinator.backup --directory restored',
       },
+      {
+        says: 'from what another program gives',
+        run: 'cat coordinator.backup | holdfast coordinator restore - --directory from-elsewhere',
+      },
     ],
     exits: { refused: 'the directory or database is not empty', integrity: 'it is damaged' },
     related: ['coordinator serve', 'coordinator recover'],
