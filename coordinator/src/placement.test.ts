@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import {
   chooseGuardians,
   isBelowMargin,
+  mostWards,
   type NodeView,
   type NodeViews,
   strandedByLeaving,
@@ -127,6 +128,24 @@ test('a thousand wards are spread evenly over their guardians', () => {
     for (const id of chooseGuardians(view(`ward-${ward}`), fleet, { count: 5 }, { load }))
       load.set(id, (load.get(id) ?? 0) + 1)
   assert.deepEqual([Math.min(...load.values()), Math.max(...load.values())], [50, 50])
+})
+
+test('a domain of few nodes takes the wards of a large fleet until it is full, and keeps those it has', () => {
+  const small = ['b-1', 'b-2'].map((id) => view(id, { domain: 'b' }))
+  const large = Array.from({ length: 40 }, (_, index) => view(`a-${index}`, { domain: 'a' }))
+  const fleet = [...small, ...large]
+  const load = new Map<string, number>()
+  const isSmall = (id: string) => id.startsWith('b')
+  const isFull = () => small.every(({ node }) => load.get(node) === mostWards)
+  for (let ward = 0; ward < 3000; ward += 1) {
+    const room = !isFull()
+    const chosen = chooseGuardians(view(`ward-${ward}`), fleet, { count: 3 }, { load })
+    assert.deepEqual([chosen.length, chosen.some(isSmall)], [3, room])
+    for (const id of chosen) load.set(id, (load.get(id) ?? 0) + 1)
+  }
+  assert.equal(isFull(), true)
+  const guarded = view('ward-0', { guardians: ['a-1', 'a-2', 'b-1'] })
+  assert.deepEqual(chooseGuardians(guarded, fleet, { count: 3 }, { load }).filter(isSmall), ['b-1'])
 })
 
 const ward = (name: string, guardians: string[], over: Partial<NodeView> = {}) =>

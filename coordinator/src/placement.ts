@@ -75,6 +75,12 @@ export function isBelowMargin(
   return liveGuardians(ward, views).length < ward.threshold + margin
 }
 
+/**
+ * A guardian's list of peers, which holds its wards, has 1,024 places; the rest is for its own
+ * guardians and for wards that are on their way from one set to another.
+ */
+export const mostWards = 900
+
 export interface PlacementOptions {
   /** Wards that each node guards already; whoever guards fewer comes first. */
   load?: ReadonlyMap<string, number>
@@ -83,7 +89,8 @@ export interface PlacementOptions {
 }
 
 /**
- * Guardians for a ward: connected members that are neither frozen, nor leaving, nor the ward itself.
+ * Guardians for a ward: connected members that are neither frozen, nor leaving, nor the ward itself, and
+ * have room for another ward. A domain of a few nodes in a large fleet fills up, and others step in.
  * The same input gives the same set, in order of ids; there may be fewer than `count`, or none.
  */
 export function chooseGuardians(
@@ -96,6 +103,7 @@ export function chooseGuardians(
   const own = scatter(0x811c9dc5, ward.node)
   const left = [...candidates]
     .filter((view) => view.node !== ward.node && mayGuard(view) && answers(view))
+    .filter(({ node }) => present.has(node) || (load.get(node) ?? 0) < mostWards)
     .map((view) => ({
       node: view.node,
       domain: view.domain ?? '',
@@ -191,9 +199,10 @@ export function strandedByLeaving(
 ): Stranded[] {
   const others = [...views.values()].filter((view) => view.node !== node)
   const needed = leastGuardians(rules)
+  const load = loadOf(others)
   return others.flatMap((ward) => {
     if (!isMember(ward) || !ward.guardians.includes(node)) return []
-    const live = chooseGuardians(ward, others, rules).length
+    const live = chooseGuardians(ward, others, rules, { load }).length
     return live < needed ? [{ node: ward.node, name: ward.name, live, needed }] : []
   })
 }

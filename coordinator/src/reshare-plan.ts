@@ -4,7 +4,9 @@ import {
   isMember,
   leastGuardians,
   liveGuardians,
+  loadOf,
   mayGuard,
+  mostWards,
   type NodeView,
   type NodeViews,
 } from './placement.ts'
@@ -92,7 +94,7 @@ interface Look extends Survey {
   members: number
   /** Everybody who could be given a share now. */
   able: ReadonlySet<string>
-  /** How many of them are in each failure domain. */
+  /** How many of them have room for another ward, by failure domain. */
   domains: ReadonlyMap<string, number>
 }
 
@@ -101,7 +103,9 @@ export function needs(survey: Survey): Need[] {
   const views = [...survey.views.values()]
   const members = views.filter(isMember).length
   const able = new Set(views.filter((view) => mayGuard(view) && answers(view)).map(idOf))
-  const look: Look = { ...survey, members, able, domains: domainsOf([...able], survey.views) }
+  const load = loadOf(views)
+  const roomy = [...able].filter((id) => (load.get(id) ?? 0) < mostWards)
+  const look: Look = { ...survey, members, able, domains: domainsOf(roomy, survey.views) }
   const found: Need[] = []
   for (const ward of views) {
     const cause = needOf(ward, look)
@@ -185,7 +189,13 @@ function improves(ward: NodeView, lost: readonly string[], look: Look): boolean 
 function isCrowded(ward: NodeView, { views, domains, able, rules }: Look): boolean {
   const own = ward.domain ?? ''
   const alone = able.has(ward.node) && domains.get(own) === 1
-  const possible = Math.min(rules.count, domains.size - (alone ? 1 : 0))
+  // Where everybody is full, who guards it already stays.
+  const staying = domainsOf(
+    ward.guardians.filter((id) => able.has(id)),
+    views,
+  )
+  const kept = [...staying.keys()].filter((domain) => !domains.has(domain)).length
+  const possible = Math.min(rules.count, domains.size + kept - (alone ? 1 : 0))
   return domainsOf(ward.guardians, views).size < possible
 }
 
@@ -299,7 +309,7 @@ function decidePlanned(reshare: Reshare, facts: Facts): Decision | undefined {
   const living = liveGuardians(ward, views)
   const wider = domainsOf(guardians, views).size > domainsOf(living, views).size
   if (reshare.cause === 'join' && !wider && guardians.length <= living.length)
-    return waiting(reshare, 'those who could guard it better have failed lately')
+    return waiting(reshare, 'those who could guard it better are full or have failed lately')
   return { to: 'preparing', epoch: nextEpoch, threshold: rules.threshold, guardians }
 }
 
