@@ -323,6 +323,7 @@ class RunningAgent implements Agent {
       }),
       report: () => this.report(),
       tell: (event) => this.#runner.tell(event),
+      state: () => this.state,
       onSession: ({ kind }) => this.#event({ kind: 'session', state: kind }),
       onNetwork: () => void this.#tellPhase(),
       onPeerPort: (port) => this.#event({ kind: 'peer_port', port }),

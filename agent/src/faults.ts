@@ -27,6 +27,7 @@ export const agentFault = faults({
   'agent.key_malformed': 'invalid',
   'agent.keys_sealed_elsewhere': 'integrity',
   'agent.log_damaged': 'integrity',
+  'agent.node_busy': 'busy',
   'agent.nonce_invalid': 'refused',
   'agent.not_connected': 'unavailable',
   'agent.peer_policy_invalid': 'invalid',

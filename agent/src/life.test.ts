@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { due, step } from './life.ts'
+import { declines, due, step } from './life.ts'
 import type { LifeEffect, LifeEvent } from './life-event.ts'
 import { factoryState, type GuardianSet, type LifeState, lifeStateSchema } from './life-state.ts'
 import { SimulationFailure, simulate } from './simulator.ts'
@@ -106,6 +106,30 @@ test('an old epoch is not taken, the present one is only reported again', () => 
   assert.deepEqual(again.effects, [{ kind: 'report', what: 'reshared', id: 'order-4', text: '' }])
   const forged = step(state, { kind: 'ordered', set: { ...set(4), id: 'another' } })
   assert.deepEqual(forged, { state, effects: [] })
+})
+
+test('an order in the middle of something else is declined, never one that is under way or done', () => {
+  const declined = (state: LifeState, epoch: number) => {
+    const ordered = step(state, { kind: 'ordered', set: set(epoch) })
+    return ordered.effects.length === 0 && declines(state, set(epoch))
+  }
+  const reporting = live(enrolled.slice(0, -1)).state
+  assert.equal(declined(reporting, 1), true)
+  const dropping = live([
+    ...enrolled,
+    { kind: 'ordered', set: set(4) },
+    { kind: 'bound', keyslot: 2 },
+    { kind: 'proven' },
+  ]).state
+  assert.deepEqual(
+    [3, 4, 5].map((epoch) => declined(dropping, epoch)),
+    [false, false, true],
+  )
+  const done = live([{ kind: 'dropped' }, { kind: 'reported' }], dropping).state
+  assert.deepEqual(
+    [3, 4, 5].map((epoch) => declined(done, epoch)),
+    [false, false, false],
+  )
 })
 
 test('wrong keys are counted and change nothing else', () => {

@@ -151,6 +151,15 @@ function ordered(state: LifeState, set: GuardianSet): LifeState | undefined {
   return undefined
 }
 
+/**
+ * True when an order of guardians is not taken and never will be, because something else is under way:
+ * whoever gave it must hear of that, or would wait for what nobody does.
+ */
+export function declines({ set: now, task }: LifeState, set: GuardianSet): boolean {
+  const own = task !== undefined && 'set' in task ? task.set : undefined
+  return task !== undefined && set.epoch > Math.max(now?.epoch ?? 0, own?.epoch ?? 0)
+}
+
 /** Events that move the task under way. */
 function inTask(state: LifeState, event: LifeEvent): LifeState | undefined {
   const { task } = state

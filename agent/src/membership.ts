@@ -25,8 +25,9 @@ import { agentFault } from './faults.ts'
 import { Guarding } from './guarding.ts'
 import type { NodeKeys } from './identity.ts'
 import type { KeySeal } from './key-seal.ts'
+import { declines } from './life.ts'
 import type { LifeEvent } from './life-event.ts'
-import type { GuardianSet } from './life-state.ts'
+import type { GuardianSet, LifeState } from './life-state.ts'
 import type { LockedApi } from './locked-api.ts'
 import { NodeNetwork, type NodeNetworkOptions } from './node-network.ts'
 import type { WardIdentity } from './peer-client.ts'
@@ -50,6 +51,7 @@ export interface MembershipDeps {
   lockedApi: LockedApi
   report: () => Promise<NodeReport>
   tell: (event: LifeEvent) => Promise<boolean>
+  state: () => LifeState
   onSession?: (state: SessionState) => void
   onNetwork: () => void
   /** The peer endpoint is there, which may be later than the session. */
@@ -316,7 +318,9 @@ export class Membership implements AsyncDisposable {
 
   async #reshare({ kind: _, signature: __, ...set }: Frame<'reshare'>): Promise<void> {
     this.#checkSet(set)
-    await this.#deps.tell({ kind: 'ordered', set })
+    const taken = await this.#deps.tell({ kind: 'ordered', set })
+    if (!taken && declines(this.#deps.state(), set))
+      throw agentFault('agent.node_busy', 'something else is under way; order it again later')
   }
 
   /** Every key must be signed by the guardian it is said to be of, for this node and epoch. */

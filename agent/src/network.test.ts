@@ -201,6 +201,16 @@ async function reported(coordinator: Coordinator, is: (report: NodeReport) => bo
   return await until('the report', () => coordinator.reports.findLast(is))
 }
 
+/** Waits until it is enrolled to the end: who reports that has no ear for other guardians. */
+async function enrolled({ events }: Machine): Promise<void> {
+  await until('the end of its enrolment', () => {
+    const last = events.findLast((event) => event.kind === 'phase')
+    return last?.kind === 'phase' && last.phase === 'open' && last.task === undefined
+      ? true
+      : undefined
+  })
+}
+
 /** The peers of its interface, which it makes beside everything else. */
 async function peersInUse({ namespace, device }: Machine): Promise<number> {
   const args = ['netns', 'exec', namespace, 'wg', 'show', device, 'peers']
@@ -251,6 +261,7 @@ test('a ward opens through real tunnels, outside of them when they are gone, and
   assert.equal(up.networkReason, undefined)
 
   // Who is not on the list any more is no peer any more, and is asked outside of the tunnel.
+  await enrolled(ward)
   await share(coordinator, ward, guardians, 2, ({ outside }) => `https://${outside}:9998`)
   await reported(coordinator, ({ phase, epoch }) => phase === 'open' && epoch === 2)
   await givePeers(coordinator, ward, listed([one], 'guardian'), 2)
