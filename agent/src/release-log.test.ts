@@ -185,6 +185,32 @@ test('a log that was cleared or put back to an older one is noticed', async () =
   }
 })
 
+test('a check of all finds that the segment that grows is gone, unless segments were changing', async () => {
+  await using here = await scratch()
+  const { log } = await reopened(here.path)
+  for (let turn = 0; turn < 12; turn += 1) await log.append(released('ward', `192.0.2.${turn}`))
+  const whole = await readFile(here.path)
+  const lost = { code: 'agent.log_damaged', message: /releases\.log is gone or empty/ }
+  const refused = async () => {
+    await assert.rejects(verifyReleaseLog(here.path), lost)
+    await assert.rejects(countReleases(here.path), lost)
+  }
+  await truncate(here.path, 0)
+  await refused()
+  // The beginning of a segment is never written while the one before it is empty.
+  await writeFile(`${here.path}.next`, whole)
+  await refused()
+  await rm(here.path)
+  const closed = await verifyReleaseLog(here.path)
+  assert.equal(await countReleases(here.path), closed.length)
+  await rm(`${here.path}.next`)
+  await refused()
+  await writeFile(here.path, whole.subarray(0, 40))
+  assert.deepEqual(await verifyReleaseLog(here.path), closed, 'a torn end is closed by a start')
+  await writeFile(here.path, whole)
+  assert.ok((await countReleases(here.path)) > closed.length)
+})
+
 test('a torn end is closed also when the power goes again while it is closed', async () => {
   await using here = await scratch()
   const { log } = await reopened(here.path)

@@ -225,6 +225,8 @@ async function* checkedSegments(path: string): AsyncGenerator<readonly ReleaseEn
   let before: ReleaseEntry | undefined
   for (const n of [...(await closedSegments(path)), undefined]) {
     const file = n === undefined ? path : `${path}.${n}`
+    // Before the file is read: afterwards the change may be over, and the file there.
+    const changing = n === undefined && (await isChanging(path))
     const text = await textOf(file)
     const { entries, torn, damage } = readSegment(text ?? '', before?.n ?? 0)
     const [first] = entries
@@ -233,7 +235,10 @@ async function* checkedSegments(path: string): AsyncGenerator<readonly ReleaseEn
     // A closed segment has the number of its last entry in its name, and nothing after it.
     const cut = n !== undefined && (entries.at(-1)?.n !== n || torn !== undefined)
     const line = damage ?? (wrong ? 1 : cut ? entries.length + 1 : undefined)
-    if (text === undefined || line !== undefined)
+    // Where there are closed segments, the one that grows begins with a line about them.
+    const empty = first === undefined && torn === undefined && before !== undefined
+    const lost = n === undefined && empty && !changing
+    if (text === undefined || line !== undefined || lost)
       throw agentFault(
         'agent.log_damaged',
         `${file} ${text === undefined ? tooLarge : atLine(line)}`,
@@ -259,6 +264,12 @@ async function finishChange(path: string): Promise<void> {
   if (!(await isThere(nextOf(path)))) return
   if (await isThere(path)) await removeDurable(nextOf(path))
   else await renameDurable(nextOf(path), path)
+}
+
+/** True between the two renames of a change of segments, also of one that was cut off there. */
+async function isChanging(path: string): Promise<boolean> {
+  const names = await listDirectory(dirname(path))
+  return names.includes(basename(nextOf(path))) && !names.includes(basename(path))
 }
 
 const nextOf = (path: string) => `${path}.next`
@@ -307,5 +318,5 @@ async function textOf(path: string): Promise<string | undefined> {
 const tooLarge = 'is too large to be read'
 
 function atLine(line: number | undefined): string {
-  return line === undefined ? 'is gone' : `does not hang together at line ${line}`
+  return line === undefined ? 'is gone or empty' : `does not hang together at line ${line}`
 }

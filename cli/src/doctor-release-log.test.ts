@@ -56,6 +56,12 @@ test('a damaged part of the log of releases is named by the doctor, whichever it
     assert.equal(found.next?.[0], `cp -a ${node.path}/releases.log* DIR`)
     await writeFile(part, text)
   }
+  const growing = await readFile(path)
+  await rm(path)
+  const lost = await look(node.path)
+  assert.equal(lost.state, 'warning')
+  assert.match(lost.text, /releases\.log is gone or empty/)
+  await writeFile(path, growing)
   assert.equal((await look(node.path)).state, 'ok')
   assert.equal((await look(node.path, '--quick')).state, 'not looked at')
 })
