@@ -166,6 +166,23 @@ test('an administration call returns when every worker answers from the new stat
   assert.deepEqual(new Set(await burst(pool.server.port, pool.kid, 20)), new Set([200]))
 })
 
+test('a worker that hangs keeps no hold from being made, and is replaced', async () => {
+  await using pool = await startPool()
+  const [hung] = await childrenOf(pool.server)
+  assert.ok(hung !== undefined)
+  process.kill(hung, 'SIGSTOP')
+  const failed = { code: 'keyserver.worker_failed' }
+  const { administration } = pool
+  await Promise.all([
+    assert.rejects(administration.hold('a key may have been copied'), failed),
+    assert.rejects(administration.list(), failed),
+  ])
+  await until('its end', async () => !(await childrenOf(pool.server)).includes(hung))
+  await until('a successor', async () => (await administration.status()).workers === 2)
+  await administration.list()
+  assert.equal(await pool.recover(), 503)
+})
+
 test('a refusal of the workers is the refusal of the server', async () => {
   await using directory = await scratch()
   const start = (args: string[]) => startProcess(['--workers', '2', '--log', 'error', ...args])

@@ -31,7 +31,6 @@ interface Member {
 interface Request {
   readonly kind: 'reload' | 'collect'
   readonly what: string
-  onLate?(member: Member): void
 }
 
 const noGauges: Gauges = { connections: 0, accepted: 0, refused: 0, limited: 0, overloaded: 0 }
@@ -124,12 +123,7 @@ class Pool implements Front {
   }
 
   reload(): Promise<void> {
-    return this.#ask({
-      kind: 'reload',
-      what: 'read the key directory again',
-      // It must not go on answering from old keys.
-      onLate: ({ worker }) => worker.process.kill('SIGKILL'),
-    })
+    return this.#ask({ kind: 'reload', what: 'read the key directory again' })
   }
 
   collect(): Promise<void> {
@@ -245,7 +239,8 @@ class Pool implements Front {
       const timer = setTimeout(() => {
         const text = `a server process did not ${request.what} in time`
         settle(keyserverFault('keyserver.worker_failed', text))
-        request.onLate?.(member)
+        // It hangs; nor must it go on answering from old keys. Its successor reads afresh.
+        member.worker.process.kill('SIGKILL')
       }, answerTimeout)
       const settle = (fault: Error | undefined) => {
         clearTimeout(timer)

@@ -156,13 +156,14 @@ function administrationOf(
   usage: UsageRecorder,
 ): Administration {
   const offline = offlineAdministration(directory)
+  // Waits for every process, so only what depends on last uses begins with it: a hold does not wait.
   const writeUsage = async () => {
     await front.collect()
     await usage.flush()
   }
   const apply = async <T>(action: () => Promise<T>): Promise<T> => {
     using _ = watch.pause() // one swap at the end, not one per file
-    await writeUsage()
+    await usage.flush()
     try {
       return await action()
     } finally {
@@ -185,7 +186,10 @@ function administrationOf(
       return await offline.list()
     },
     rotate: (options) => apply(() => offline.rotate(options)),
-    retire: (options) => apply(() => offline.retire(options)),
+    retire: async (options) => {
+      await writeUsage()
+      return await apply(() => offline.retire(options))
+    },
     addPrefix: (name, options) => apply(() => offline.addPrefix(name, options)),
     revokePrefix: (name) => apply(() => offline.revokePrefix(name)),
     markCompromised: (kids, note) => apply(() => offline.markCompromised(kids, note)),
