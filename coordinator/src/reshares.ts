@@ -3,7 +3,7 @@ import type { Agents } from './agents.ts'
 import type { Coordinator } from './coordinator.ts'
 import { releaseLeavers } from './departures.ts'
 import { currentManifest } from './manifests.ts'
-import { chooseGuardians, loadOf, mayGuard, type NodeViews } from './placement.ts'
+import { chooseGuardians, loadOf, mayGuard, type NodeView, type NodeViews } from './placement.ts'
 import { applyMoves, changesPeers, type Move, planReshares } from './reshare-moves.ts'
 import {
   decide,
@@ -173,6 +173,8 @@ export class Reshares {
     const dueWards = new Set(due.map(({ ward }) => ward))
     const inOrder = new Set(turns)
     const { choose, took } = await this.#chooser(rules, views, turns.length)
+    for (const { state, ward, guardians } of reshares)
+      if (state === 'preparing' || state === 'ordered') took(newFor(views.get(ward), guardians))
     const moves: Move[] = []
     for (const reshare of inTurn(reshares, turns)) {
       const { ward } = reshare
@@ -189,14 +191,14 @@ export class Reshares {
       const decision = decide(reshare, facts)
       if (decision?.to === 'preparing') {
         free -= 1
-        took(decision.guardians.filter((guardian) => view?.guardians.includes(guardian) !== true))
+        took(newFor(view, decision.guardians))
       } else if (itsTurn) this.#turns.pass(ward)
       if (decision !== undefined) moves.push({ reshare, decision })
     }
     return moves
   }
 
-  /** Chooses guardians; what wards have been given in this round counts as load once it is told. */
+  /** Chooses guardians; what wards are being given counts as load once it is told. */
   async #chooser(rules: ReshareRules, views: NodeViews, turns: number) {
     const load = loadOf(views.values())
     const took = (guardians: readonly string[]) => {
@@ -241,6 +243,11 @@ export class Reshares {
     }
     return cleared
   }
+}
+
+/** Those of a ward's next guardians that do not guard it yet. */
+function newFor(ward: NodeView | undefined, guardians: readonly string[]): string[] {
+  return guardians.filter((guardian) => ward?.guardians.includes(guardian) !== true)
 }
 
 /** What is under way, and then the plans in the order of their turns. */
