@@ -137,6 +137,9 @@ async function forgetOld(work: Work, now: number): Promise<void> {
     .execute()
 }
 
+/** One statement takes so many names and more; what an older store has beyond them goes bit by bit. */
+const removedAtOnce = 1_000
+
 /** Forgets the counts of other names when there are too many. */
 async function makeRoom(work: Work, now: number, fresh: string): Promise<void> {
   const counted = work
@@ -145,14 +148,14 @@ async function makeRoom(work: Work, now: number, fresh: string): Promise<void> {
   const { rows } = await counted
     .select(({ fn }) => fn.countAll().as('rows'))
     .executeTakeFirstOrThrow()
-  const tooMany = Number(rows) - mostCounted
-  if (tooMany <= 0) return
+  const excess = Number(rows) - mostCounted
+  if (excess <= 0) return
   const oldest = await counted
     .select('name')
     .where('name', '!=', fresh)
     .orderBy(({ eb }) => eb.case().when('until', '>', now).then(1).else(0).end())
     .orderBy('since')
-    .limit(tooMany)
+    .limit(Math.min(excess, removedAtOnce))
     .execute()
   await remove(
     work,
