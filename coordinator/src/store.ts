@@ -137,18 +137,33 @@ async function serialisable<T>(
 async function snapshotOf(database: Database, location: StoreLocation): Promise<Snapshot> {
   if (location.engine === 'sqlite') {
     const own = new Kysely<Tables>({ dialect: sqliteDialect(location.path, 'reading') })
-    const read = await own.startTransaction().execute()
-    return { read, [Symbol.asyncDispose]: () => own.destroy() }
+    const end = () => own.destroy()
+    try {
+      return { read: await own.startTransaction().execute(), [Symbol.asyncDispose]: end }
+    } catch (error) {
+      await end()
+      throw error
+    }
   }
   const read = await database
     .startTransaction()
     .setIsolationLevel('serializable')
     .setAccessMode('read only')
     .execute()
-  await sql`set transaction deferrable`.execute(read)
-  const end = () => read.rollback().execute()
-  // It has ended by itself when its connection is gone.
-  return { read, [Symbol.asyncDispose]: () => end().catch(() => undefined) }
+  const end = async () => {
+    // It has ended by itself when its connection is gone.
+    await read
+      .rollback()
+      .execute()
+      .catch(() => undefined)
+  }
+  try {
+    await sql`set transaction deferrable`.execute(read)
+  } catch (error) {
+    await end()
+    throw error
+  }
+  return { read, [Symbol.asyncDispose]: end }
 }
 
 /**
