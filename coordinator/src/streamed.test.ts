@@ -68,3 +68,23 @@ test('what fails at once is thrown, what fails later breaks off and is told', as
   }, /the store is gone/)
   assert.deepEqual([seen.released, told.length], [true, 1])
 })
+
+test('who goes away while the next part is being made is no failure', async () => {
+  const asked = Promise.withResolvers<void>()
+  const slow = Promise.withResolvers<string>()
+  const made = (async function* () {
+    yield 'part 1\n'
+    asked.resolve()
+    yield await slow.promise
+  })()
+  const told: unknown[] = []
+  const reader = (await streamed(made, systemClock, (error) => told.push(error))).getReader()
+  await reader.read()
+  const reading = reader.read()
+  await asked.promise
+  const gone = reader.cancel()
+  slow.resolve('part 2\n')
+  await gone
+  assert.equal((await reading).done, true)
+  assert.deepEqual([told, (await made.next()).done], [[], true])
+})

@@ -15,6 +15,7 @@ export async function streamed(
 ): Promise<ReadableStream<Uint8Array>> {
   let next: IteratorResult<string> | undefined = await parts.next()
   let waiting = new AbortController()
+  let isOver = false
   const encoder = new TextEncoder()
   const giveUp = async () => void (await parts.return(undefined))
   return new ReadableStream({
@@ -23,23 +24,26 @@ export async function streamed(
       try {
         const { done, value } = next ?? (await parts.next())
         next = undefined
+        if (isOver) return // whoever fetched it went away meanwhile
         if (done === true) return controller.close()
         controller.enqueue(encoder.encode(value))
       } catch (error) {
-        report(error)
+        if (!isOver) report(error)
         throw error
       }
       const begun = new AbortController()
       waiting = begun
-      void clock.sleep(patience, begun.signal).then(
+      const silence = clock.sleep(patience, begun.signal).then(
         async () => {
           controller.error(new Error('nobody fetches the rest'))
           await giveUp()
         },
         () => undefined,
       )
+      silence.catch(report)
     },
     cancel: async () => {
+      isOver = true
       waiting.abort()
       await giveUp()
     },
