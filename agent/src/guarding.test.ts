@@ -42,6 +42,15 @@ const incident = (lab: AgentLab, code: string) =>
 const textOf = (frame: Awaited<ReturnType<typeof incident>>) => ('text' in frame ? frame.text : '')
 const ports = (lab: AgentLab) => lab.events.filter(({ kind }) => kind === 'peer_port')
 
+/** Orders the node to make a key for itself as a ward; what comes of it. */
+async function prepare({ card, coordinator, resultOf }: AgentLab, id: string) {
+  const { node, identity } = card()
+  const errand = { kind: 'ward', action: 'prepare', ward: node, identity, epoch: 1, id } as const
+  const session = await coordinator.session(node)
+  await session.deliver(coordinator.signErrand(node, errand))
+  return await resultOf(id)
+}
+
 test('a taken peer port: the vault opens, and the port follows when it is free', async () => {
   await using lab = await enrolled()
   const { peerPort } = lab.options
@@ -87,23 +96,28 @@ test('a log that cannot be used: no ward is served, all else goes on, and guardi
   assert.match(textOf(await incident(lab, 'agent.guardian_stopped')), /releases\.log/)
   const { status } = await lab.peer(agent.node, lockedStatePath)
   assert.equal(status, 200, 'who wants to look, or to push a key, is served')
-  const { coordinator } = lab
-  const { node, identity } = lab.card()
-  const prepare = async (id: string) => {
-    const errand = { kind: 'ward', action: 'prepare', ward: node, identity, epoch: 1, id } as const
-    const session = await coordinator.session(node)
-    await session.deliver(coordinator.signErrand(node, errand))
-    return await lab.resultOf(id)
-  }
-  assert.equal((await prepare('a'.repeat(22))).code, 'agent.guardian_stopped')
+  assert.equal((await prepare(lab, 'a'.repeat(22))).code, 'agent.guardian_stopped')
   await rm(path, { recursive: true })
   let done = false
   for (let turn = 0; turn < 600 && !done; turn += 1) {
     await new Promise((resolve) => setTimeout(resolve, 100))
-    done = (await prepare(`${turn}`.padStart(22, 'b'))).ok
+    done = (await prepare(lab, `${turn}`.padStart(22, 'b'))).ok
   }
   assert.ok(done, 'it guards again without a restart')
   assert.equal((await verifyReleaseLog(path))[0]?.event, 'prepared')
+})
+
+test('a retired key that cannot be destroyed: it is told, and the node guards', async () => {
+  await using lab = await enrolled()
+  const folder = join(lab.options.directory, 'wards', 'w'.repeat(43))
+  await mkdir(join(folder, '1.jwk'), { recursive: true })
+  await writeFile(join(folder, '1.retired'), '')
+  await opens(lab)
+  const told = textOf(await incident(lab, 'base.file_unreadable'))
+  assert.match(told, /retired keys .* could not be destroyed.*w\/1\.jwk: EISDIR/)
+  assert.equal((await prepare(lab, 'a'.repeat(22))).ok, true)
+  const all = lab.events.filter((event) => event.kind === 'incident')
+  assert.equal(all.length, 1, 'not that it guards nobody')
 })
 
 test('a witness that cannot be read: the vault opens without a session, and it is said', async () => {

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type Clock, type Fault, messageOf } from '@holdfast/base'
+import { type Clock, type Fault, isFault, messageOf } from '@holdfast/base'
 import { type Backoff, nextWait } from '@holdfast/link'
 import { agentFault } from './faults.ts'
 import { Guardian, type GuardianDeps } from './guardian.ts'
@@ -38,6 +38,8 @@ export class Guarding implements AsyncDisposable {
   readonly #signal: AbortSignal
   readonly #trying: Promise<void>[] = []
   #errors: number[] = []
+  /** What was said of retired keys that are still there; once, however often it is tried. */
+  #kept = ''
   #log: ReleaseLog | undefined
   #guardian: Guardian | undefined
   #server: GuardianServer | undefined
@@ -101,7 +103,7 @@ export class Guarding implements AsyncDisposable {
   async #openLog(): Promise<void> {
     const { directory, guardian, clock } = this.#deps
     await guardian.keys.wards() // makes the directory
-    await guardian.keys.finishRetiring()
+    await this.#finishRetiring()
     await guardian.keys.sealPlain()
     const path = join(directory, releaseLogName)
     const { log, entries } = await ReleaseLog.open(path, () => clock.now(), {
@@ -109,6 +111,19 @@ export class Guarding implements AsyncDisposable {
     })
     this.#log = log
     this.#guardian = new Guardian({ ...guardian, log, history: entries })
+  }
+
+  /** A retired key that cannot be destroyed is told, and no more: its mark keeps it from being used. */
+  async #finishRetiring(): Promise<void> {
+    const { keys, onIncident } = this.#deps.guardian
+    try {
+      await keys.finishRetiring()
+    } catch (cause) {
+      const text = `retired keys of wards could not be destroyed; they are not used, and the next start tries again: ${messageOf(cause)}`
+      if (text !== this.#kept)
+        onIncident(isFault(cause) ? cause.code : 'base.file_unreadable', text)
+      this.#kept = text
+    }
   }
 
   async #openPort(): Promise<void> {
