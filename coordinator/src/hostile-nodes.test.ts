@@ -9,7 +9,8 @@ import { AgentLedger } from './agents-ledger.ts'
 import { getCommand, orderCommand } from './commands.ts'
 import { enrolNode } from './enrolment-driver.ts'
 import { freezeNode, getNode, removeNode, unfreezeNode } from './nodes.ts'
-import { publishFreeze } from './nodes-documents.ts'
+import { changeFreeze, publishFreeze } from './nodes-documents.ts'
+import type { Work } from './store.ts'
 
 // An enrolled node that means harm, a stolen one, and a store that went back.
 
@@ -244,22 +245,15 @@ test('however long the reasons are, the list of who is frozen is one that agents
   assert.equal((JSON.parse(frame.body) as { frozen: unknown[] }).frozen.length, 560)
 })
 
-test('as many nodes are frozen as agents take in one list, and one more is refused as a whole', async () => {
-  await using here = await world()
-  await using one = await enrolled(here, 'one')
+/** Writes frozen nodes into the store's records, and into no list; their rows. */
+async function insertFrozen(here: Awaited<ReturnType<typeof world>>, count: number) {
   const freeze = JSON.stringify({ reason: 'r'.repeat(300), since: here.clock.now() })
-  const rows = Array.from({ length: mostFrozen }, (_, index) => ({
+  const rows = Array.from({ length: count }, (_, index) => ({
     ...{ node: `${index}`.padStart(43, 'n'), name: `stolen-${index}`, address: '192.0.2.1' },
-    ...{ identity: '', exchange: '', wireguard: '', certificate: '', ports: '{}', witnessed: 0 },
+    ...{ identity: '', exchange: '', wireguard: '', certificate: '', witnessed: 0 },
     ...{ phase: 'open', epoch: 1, threshold: 2, guardians: '[]', frozen: 1, freeze },
+    ports: '{"peer":9998,"wireguard":51820}',
   }))
-  const signer = await here.first.agents.signer()
-  assert.ok(signer)
-  const put = (node: string) =>
-    here.store.write(async (work) => {
-      await freezeNode(work, here.clock, node, 'stolen', 'user:ada')
-      await publishFreeze(work, { ...signer, now: here.clock.now() })
-    })
   await here.store.write(async (work) => {
     for (let start = 0; start < rows.length; start += 500)
       await work
@@ -267,6 +261,20 @@ test('as many nodes are frozen as agents take in one list, and one more is refus
         .values(rows.slice(start, start + 500))
         .execute()
   })
+  return rows
+}
+
+test('as many nodes are frozen as agents take in one list, and one more is refused as a whole', async () => {
+  await using here = await world()
+  await using one = await enrolled(here, 'one')
+  const rows = await insertFrozen(here, mostFrozen)
+  const signer = await here.first.agents.signer()
+  assert.ok(signer)
+  const put = (node: string) =>
+    here.store.write(async (work) => {
+      await freezeNode(work, here.clock, node, 'stolen', 'user:ada')
+      await publishFreeze(work, { ...signer, now: here.clock.now() })
+    })
   await put(rows[0]?.node ?? '')
   await here.first.agents.look()
   const lists = () => one.got.filter((each) => each.kind === 'document' && each.name === 'freeze')
@@ -287,4 +295,38 @@ test('as many nodes are frozen as agents take in one list, and one more is refus
   await put(one.id)
   await here.first.agents.look()
   await until(() => lists().length === 2, 'the next list')
+})
+
+test('a store that has more frozen than agents take is made shorter, and published when it fits', async () => {
+  await using here = await world()
+  await using one = await enrolled(here, 'one')
+  const [first, second, third] = await insertFrozen(here, mostFrozen + 3)
+  assert.ok(first && second && third)
+  const signer = await here.first.agents.signer()
+  assert.ok(signer)
+  const change = (how: (work: Work) => Promise<void>) =>
+    here.store.write((work) => changeFreeze(work, { ...signer, now: here.clock.now() }, how))
+  const published = async () => {
+    const read = here.store.read.selectFrom('documents').select('body')
+    const row = await read.where('name', '=', 'freeze').executeTakeFirst()
+    return row === undefined ? undefined : freezeDocumentSchema.parse(JSON.parse(row.body))
+  }
+  const frozen = async (id: string) => (await getNode(here.store.read, id, liveness(here))).frozen
+  const freeze = (node: string) =>
+    change((work) => freezeNode(work, here.clock, node, 'stolen', 'user:ada'))
+  const unfreeze = (node: string) =>
+    change((work) => unfreezeNode(work, here.clock, node, 'user:ada'))
+
+  await unfreeze(first.node)
+  assert.equal(await frozen(first.node), false)
+  await change((work) => removeNode(work, here.clock, second.node, liveness(here), 'user:ada'))
+  await assert.rejects(frozen(second.node), { code: 'node.unknown' })
+  await freeze(third.node)
+  await assert.rejects(freeze(one.id), { code: 'node.too_many_frozen' })
+  assert.equal(await frozen(one.id), false)
+  assert.equal(await published(), undefined, 'nothing that agents would refuse')
+  await unfreeze(third.node)
+  const list = new Set((await published())?.frozen.map(({ node }) => node))
+  assert.equal(list.size, mostFrozen)
+  for (const { node } of [first, second, third]) assert.ok(!list.has(node))
 })

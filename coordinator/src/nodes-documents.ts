@@ -10,7 +10,7 @@ import {
   type PolicyDocument,
 } from '@holdfast/protocol/documents'
 import { addressesOf } from './leases.ts'
-import { frozenNodes, guardiansOf, type NodeRow, portsOf } from './nodes.ts'
+import { type Frozen, frozenNodes, guardiansOf, type NodeRow, portsOf } from './nodes.ts'
 import { nodeFault } from './nodes-faults.ts'
 import type { Database, Work } from './store.ts'
 
@@ -124,12 +124,35 @@ function addressed(row: {
  * Publishes who is frozen, if that is news.
  * @throws Fault node.too_many_frozen when agents would not take the list, and nobody would be frozen
  */
-export async function publishFreeze(
-  work: Work,
-  { key, cluster, now }: Publisher,
-): Promise<boolean> {
+export async function publishFreeze(work: Work, publisher: Publisher): Promise<boolean> {
   const frozen = await frozenNodes(work)
   if (frozen.length > mostFrozen) throw tooManyFrozen(frozen.length)
+  return await publishFrozen(work, publisher, frozen)
+}
+
+/**
+ * Changes who is frozen, and publishes that in the same transaction. A store of before there was a
+ * limit may have more frozen than agents take: it is made shorter step by step, and agents have the
+ * last list that they took until it fits again.
+ * @throws Fault node.too_many_frozen when the change makes a list longer that agents would not take
+ */
+export async function changeFreeze(
+  work: Work,
+  publisher: Publisher,
+  change: (work: Work) => Promise<void>,
+): Promise<void> {
+  const before = await frozenNodes(work)
+  await change(work)
+  const frozen = await frozenNodes(work)
+  if (frozen.length <= mostFrozen) await publishFrozen(work, publisher, frozen)
+  else if (frozen.length > before.length) throw tooManyFrozen(frozen.length)
+}
+
+async function publishFrozen(
+  work: Work,
+  { key, cluster, now }: Publisher,
+  frozen: Frozen[],
+): Promise<boolean> {
   const whole = { cluster, frozen }
   // Who is frozen must reach everybody; why is for people, who can ask the coordinator.
   const document =

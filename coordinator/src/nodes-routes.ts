@@ -26,7 +26,7 @@ import {
   removeNode,
   unfreezeNode,
 } from './nodes.ts'
-import { publishFreeze, publishPolicy } from './nodes-documents.ts'
+import { changeFreeze, publishFreeze, publishPolicy } from './nodes-documents.ts'
 import { belowMargin, listReshares, shownReshares } from './reshare-shown.ts'
 import { readViews, rulesOf } from './reshare-views.ts'
 import type { Work } from './store.ts'
@@ -172,10 +172,8 @@ async function withFreezeList(
     throw coordinatorFault('coordinator.data_key_sealed', 'the coordinator is sealed', {
       hint: 'holdfast coordinator status',
     })
-  await coordinator.store.write(async (work) => {
-    await change(work)
-    await publishFreeze(work, { ...signer, now: clock.now() })
-  })
+  const publisher = { ...signer, now: clock.now() }
+  await coordinator.store.write((work) => changeFreeze(work, publisher, change))
   await agents().look()
 }
 
