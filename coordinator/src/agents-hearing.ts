@@ -36,12 +36,12 @@ class IncidentCount {
   readonly #counts = new Map<string, number>()
 
   /** Counts one; false when it is one too many. */
-  take(node: string, now: number): boolean {
+  take(whose: string, now: number): boolean {
     const minute = Math.floor(now / 60_000)
     if (minute !== this.#minute) this.#counts.clear()
     this.#minute = minute
-    const count = (this.#counts.get(node) ?? 0) + 1
-    this.#counts.set(node, count)
+    const count = (this.#counts.get(whose) ?? 0) + 1
+    this.#counts.set(whose, count)
     return count <= incidentsPerMinute
   }
 }
@@ -101,7 +101,8 @@ export class Hearing {
     if (!this.#options.held.has(node)) return
     const text = `a second agent with this identity tried to connect from ${where}`
     const at = this.#options.clock.now()
-    await this.#incident(node, { kind: 'incident', code: 'node.twin_seen', text, at })
+    // Counted apart: what a thief's agent says must not leave this one unsaid.
+    await this.#incident(node, { kind: 'incident', code: 'node.twin_seen', text, at }, 'twin')
   }
 
   /** What decides about guardians has changed: it is looked at at once. */
@@ -120,9 +121,9 @@ export class Hearing {
     orders.answered(node, result.command)
   }
 
-  async #incident(node: string, incident: Incident): Promise<void> {
+  async #incident(node: string, incident: Incident, by = 'agent'): Promise<void> {
     const { store, clock, onIncident } = this.#options
-    if (!this.#incidents.take(node, clock.now())) return
+    if (!this.#incidents.take(`${by} ${node}`, clock.now())) return
     const { code, text, at } = incident
     await recordAlone(store, clock, {
       actor: `node:${node}`,

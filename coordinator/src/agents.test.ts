@@ -290,6 +290,9 @@ test('a copied disk that shows up at another instance is noticed by the first', 
   await copy.connect(second.url)
   await second.agents.look()
   here.clock.move(1_000)
+  // Whoever has the copy may have this session, too, and say what it likes.
+  const junk = { kind: 'incident', code: 'canary.touched', text: 'x', at: 1 } as const
+  for (let said = 0; said < 40; said += 1) await node.session?.deliver(junk)
   await node.session?.deliver({ kind: 'heartbeat', sequence: 1 })
   await here.first.agents.writeHeard()
   await until(async () => {
