@@ -1,4 +1,4 @@
-import { ensureDirectory, parseJsonObject, writeDurable } from '@holdfast/base'
+import { ensureDirectory, fileFault, isFault, parseJsonObject, writeDurable } from '@holdfast/base'
 import {
   BackupCheck,
   type BackupReport,
@@ -138,7 +138,12 @@ async function readTwice(
   // On the disk that will hold what is restored; the temporary one may be memory.
   await ensureDirectory(directory)
   const kept = await unnamedFile(directory)
-  await kept.writeFile(stream)
+  try {
+    await kept.writeFile(stream)
+  } catch (cause) {
+    await kept.close()
+    throw isFault(cause) ? cause : fileFault(directory, cause)
+  }
   return {
     source: () => kept.createReadStream({ start: 0, autoClose: false }),
     [Symbol.asyncDispose]: () => kept.close(),
