@@ -81,6 +81,11 @@ export function isBelowMargin(
  */
 export const mostWards = 900
 
+/** True when the node may be given another ward. */
+export function hasRoom(node: string, load: ReadonlyMap<string, number>): boolean {
+  return (load.get(node) ?? 0) < mostWards
+}
+
 export interface PlacementOptions {
   /** Wards that each node guards already; whoever guards fewer comes first. */
   load?: ReadonlyMap<string, number>
@@ -103,7 +108,7 @@ export function chooseGuardians(
   const own = scatter(0x811c9dc5, ward.node)
   const left = [...candidates]
     .filter((view) => view.node !== ward.node && mayGuard(view) && answers(view))
-    .filter(({ node }) => present.has(node) || (load.get(node) ?? 0) < mostWards)
+    .filter(({ node }) => present.has(node) || hasRoom(node, load))
     .map((view) => ({
       node: view.node,
       domain: view.domain ?? '',

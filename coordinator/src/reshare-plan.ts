@@ -1,12 +1,12 @@
 import {
   answers,
   type GuardianRules,
+  hasRoom,
   isMember,
   leastGuardians,
   liveGuardians,
   loadOf,
   mayGuard,
-  mostWards,
   type NodeView,
   type NodeViews,
 } from './placement.ts'
@@ -104,7 +104,7 @@ export function needs(survey: Survey): Need[] {
   const members = views.filter(isMember).length
   const able = new Set(views.filter((view) => mayGuard(view) && answers(view)).map(idOf))
   const load = loadOf(views)
-  const roomy = [...able].filter((id) => (load.get(id) ?? 0) < mostWards)
+  const roomy = [...able].filter((id) => hasRoom(id, load))
   const look: Look = { ...survey, members, able, domains: domainsOf(roomy, survey.views) }
   const found: Need[] = []
   for (const ward of views) {
