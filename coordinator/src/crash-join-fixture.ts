@@ -1,9 +1,9 @@
-import { subscribe } from 'node:diagnostics_channel'
 import { readFile } from 'node:fs/promises'
-import { type Effect, isFault } from '@holdfast/base'
+import { isFault } from '@holdfast/base'
 import { ApiClient } from '@holdfast/link/api-client'
 import { statusRoutes } from '@holdfast/protocol'
 import { joinCluster } from './join.ts'
+import { killAt } from './kill-at-effect.ts'
 import { locateStore, runService } from './service.ts'
 
 // The two sides of a join, each as a process that ends itself with SIGKILL at its N-th effect: a durable
@@ -12,17 +12,6 @@ import { locateStore, runService } from './service.ts'
 //
 //   node crash-join-fixture.ts give DIRECTORY STORE N
 //   node crash-join-fixture.ts take DIRECTORY URL PIN TOKENFILE N
-
-/** @param begins the first effect that counts */
-function killAt(at: number, begins: (effect: Effect) => boolean): void {
-  let effects = 0
-  subscribe('holdfast:effect', (message) => {
-    // Only `announce` publishes on this channel.
-    if (effects === 0 && !begins(message as Effect)) return
-    effects += 1
-    if (effects === at) process.kill(process.pid, 'SIGKILL')
-  })
-}
 
 async function give(directory: string, store: string, at: number): Promise<void> {
   killAt(at, ({ kind, what }) => kind === 'remove' && what.endsWith('/join-token'))
@@ -66,7 +55,7 @@ if (import.meta.main) {
     await give(directory, store, Number(at))
   } else {
     const [url = '', pinned = '', tokenFile = '', at = '0'] = words
-    killAt(Number(at), () => true)
+    killAt(Number(at))
     await take({ directory, url, pinned }, tokenFile)
   }
 }

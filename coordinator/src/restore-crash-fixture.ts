@@ -1,9 +1,9 @@
-import { subscribe } from 'node:diagnostics_channel'
 import { writeDurable } from '@holdfast/base'
 import { makeBackup } from './backup.ts'
 import { BackupCheck, backupFile } from './backup-check.ts'
 import { Coordinator } from './coordinator.ts'
 import { optionsIn } from './crash-fixture.ts'
+import { killAt } from './kill-at-effect.ts'
 import { restoreBackup } from './restore.ts'
 import { newId } from './ways.ts'
 
@@ -14,11 +14,7 @@ import { newId } from './ways.ts'
 //   node restore-crash-fixture.ts 0 backup DIRECTORY FILE PARTS
 
 async function restore(file: string, directory: string, at: number): Promise<void> {
-  let effects = 0
-  subscribe('holdfast:effect', () => {
-    effects += 1
-    if (effects === at) process.kill(process.pid, 'SIGKILL')
-  })
+  killAt(at)
   await restoreBackup(backupFile(file), optionsIn(directory))
 }
 
