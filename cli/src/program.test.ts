@@ -19,6 +19,12 @@ test('a thumbprint that begins with a dash is an argument', async () => {
   assert.ok(input.flag('force') && input.flag('json'))
 })
 
+test('so is an id that begins with one', async () => {
+  const id = '-rfgkYzmZi2_6K48DRgVZg'
+  const input = await inputOf('node', 'wait', id, '--json')
+  assert.deepEqual(input.words(0), [id])
+})
+
 test('as the value of an option it stays there', async () => {
   const input = await inputOf('vault', 'rekey', '/dev/sdb1', '--affected', thumbprint)
   assert.deepEqual(input.texts('affected'), [thumbprint])

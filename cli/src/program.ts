@@ -35,7 +35,7 @@ export async function parse(
   root.version(version, '-V, --version', 'print the version').configureOutput(output)
   everyCommand(root, (command) => command.configureOutput(output).exitOverride())
   try {
-    await root.parseAsync(thumbprintsLast(tree, words), { from: 'user' })
+    await root.parseAsync(idsLast(tree, words), { from: 'user' })
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
     return afterCommander(error, printed, commandAt(root, words))
@@ -44,14 +44,14 @@ export async function parse(
 }
 
 /**
- * A thumbprint may begin with a dash. As an argument it is moved behind `--`, so that it is not taken
- * for an option; as the value of an option it is left where it is.
+ * A thumbprint, or an id that an older version made, may begin with a dash. As an argument it is moved
+ * behind `--`, so that it is not taken for an option; as the value of an option it is left where it is.
  */
-function thumbprintsLast(tree: CommandSpec, words: readonly string[]): string[] {
+function idsLast(tree: CommandSpec, words: readonly string[]): string[] {
   if (words.includes('--')) return [...words]
   const takesValue = valueOptions(tree)
   const isArgument = (word: string, index: number) =>
-    /^-[\w-]{42}$/.test(word) && !takesValue.has(words[index - 1] ?? '')
+    /^-(?:[\w-]{42}|\w[\w-]{20})$/.test(word) && !takesValue.has(words[index - 1] ?? '')
   const moved = words.filter(isArgument)
   if (moved.length === 0) return [...words]
   return [...words.filter((word, index) => !isArgument(word, index)), '--', ...moved]

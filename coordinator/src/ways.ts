@@ -25,9 +25,10 @@ export interface KeyContext {
   headerDigest: string
 }
 
-/** An id of 22 base64url characters: 16 random bytes. */
+/** An id of 22 base64url characters: 16 random bytes. None begins with a hyphen, as an option does. */
 export function newId(): string {
-  return randomBytes(16).toString('base64url')
+  const id = randomBytes(16).toString('base64url')
+  return id.startsWith('-') ? newId() : id
 }
 
 /** The plaintext that every way seals. */
