@@ -138,7 +138,9 @@ export class BackupCheck implements BackupReader {
       ...{ cluster, name, generation, at: head.at, identity: keyId(key) },
       ...(head.version === 1 ? {} : { bundle: head.bundle }),
       ...defined({ holders: people }),
-      ways: this.#ways.map(({ kind, label }) => ({ kind: String(kind), label: String(label) })),
+      ways: this.#ways
+        .map(({ kind, label }) => ({ kind: String(kind), label: String(label) }))
+        .sort((one, other) => (one.label < other.label ? -1 : 1)),
       ...{ audit, rows: head.rows, digest: this.#digest.digest('base64url') },
     }
   }
