@@ -178,6 +178,21 @@ test('a key that is being destroyed is over, not damaged, and its rest goes at t
   await assert.rejects(keys.prepare(node, identity, 1), stale)
 })
 
+test('a retired key that cannot be destroyed keeps no other, and is told', async () => {
+  await using here = await scratch()
+  const keys = new WardKeys(here.path)
+  for (const { node, identity } of wards) {
+    await keys.prepare(node, identity, 1)
+    await writeFile(join(here.path, 'wards', node, '1.retired'), '')
+  }
+  const [first = '', second = ''] = wards.map(({ node }) => node).sort()
+  const stuck = join(here.path, 'wards', first, '1.jwk')
+  await rm(stuck)
+  await mkdir(join(stuck, 'in its place'), { recursive: true })
+  await assert.rejects(keys.finishRetiring())
+  assert.deepEqual(await filesOf(here.path, second), ['1.retired'])
+})
+
 test('an epoch before one that is over is never made, whatever was there', async () => {
   await using here = await scratch()
   const keys = new WardKeys(here.path)

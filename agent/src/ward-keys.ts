@@ -82,10 +82,16 @@ export class WardKeys {
     }
   }
 
-  /** Destroys what is left of retired keys, when the power went while they were being destroyed. */
+  /**
+   * Destroys what is left of retired keys, when the power went while they were being destroyed. One
+   * that cannot be destroyed keeps no other; the first fault is thrown at the end.
+   */
   async finishRetiring(): Promise<void> {
     await this.#inTurn(async () => {
-      for (const ward of await this.#folders()) await this.#destroyRetired(ward)
+      const faults: unknown[] = []
+      for (const ward of await this.#folders())
+        await this.#destroyRetired(ward).catch((fault: unknown) => faults.push(fault))
+      if (faults.length > 0) throw faults[0]
     })
   }
 
