@@ -107,6 +107,21 @@ test('a change in a closed segment, or between two, is found by a check of all',
   assert.ok(newer !== '')
 })
 
+test('that all closed segments are gone is found, however they went', async () => {
+  await using here = await scratch()
+  const { log } = await reopened(here.path)
+  for (let turn = 0; turn < 40; turn += 1) await log.append(released('ward', '192.0.2.1'))
+  const closed = (await here.names()).filter((name) => /\.\d+$/.test(name))
+  assert.equal(closed.length, small.segmentsKept)
+  const [oldest = ''] = closed.sort((a, b) => Number(a.split('.')[2]) - Number(b.split('.')[2]))
+  await rm(join(here.folder, oldest))
+  assert.ok((await countReleases(here.path)) > 0, 'the oldest ones go in time')
+  for (const name of closed) await rm(join(here.folder, name), { force: true })
+  const gone = { code: 'agent.log_damaged', message: /goes on from a segment that is gone/ }
+  await assert.rejects(countReleases(here.path), gone)
+  await assert.rejects(verifyReleaseLog(here.path), gone)
+})
+
 test('each closed segment is whole, also the oldest, and also its end', async () => {
   await using here = await scratch()
   const { log } = await reopened(here.path)

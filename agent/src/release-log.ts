@@ -238,14 +238,14 @@ async function* checkedSegments(path: string): AsyncGenerator<readonly ReleaseEn
     // Where there are closed segments, the one that grows begins with a line about them.
     const empty = first === undefined && torn === undefined && before !== undefined
     const lost = n === undefined && empty && !changing
-    if (text === undefined || line !== undefined || lost)
-      throw agentFault(
-        'agent.log_damaged',
-        `${file} ${text === undefined ? tooLarge : atLine(line)}`,
-        {
-          hint: 'somebody has changed it: keep the file, and look at who could write there',
-        },
-      )
+    // The newest closed segment is never removed: what goes on from one has it beside it.
+    const alone = n === undefined && before === undefined && first?.event === 'continued'
+    if (text === undefined || alone || line !== undefined || lost) {
+      const what = text === undefined ? tooLarge : alone ? orphaned : atLine(line)
+      throw agentFault('agent.log_damaged', `${file} ${what}`, {
+        hint: 'somebody has changed it: keep the file, and look at who could write there',
+      })
+    }
     before = entries.at(-1) ?? before
     yield entries
   }
@@ -316,6 +316,7 @@ async function textOf(path: string): Promise<string | undefined> {
 }
 
 const tooLarge = 'is too large to be read'
+const orphaned = 'goes on from a segment that is gone'
 
 function atLine(line: number | undefined): string {
   return line === undefined ? 'is gone or empty' : `does not hang together at line ${line}`
