@@ -54,6 +54,21 @@ test('whoever stops fetching does not hold them for ever', async () => {
   }, /nobody fetches/)
 })
 
+test('nor does whoever fetches a little now and then', async () => {
+  const { seen, made } = parts()
+  let now = 0
+  const told: unknown[] = []
+  const report = (error: unknown) => told.push(error)
+  const reader = (await streamed(made, { ...systemClock, now: () => now }, report)).getReader()
+  for (; now < 4 * 3_600_000; now += 30_000) await reader.read()
+  assert.equal(seen.released, false)
+  now += 30_000
+  await assert.rejects(async () => {
+    for (let turn = 0; turn < 3; turn += 1) await reader.read()
+  }, /more than four hours/)
+  assert.deepEqual([seen.released, told.length], [true, 1])
+})
+
 test('what fails at once is thrown, what fails later breaks off and is told', async () => {
   const broken = (async function* (): AsyncGenerator<string> {
     yield* []

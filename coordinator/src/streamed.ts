@@ -2,10 +2,13 @@ import type { Clock } from '@holdfast/base'
 
 /** Milliseconds that somebody may take to fetch the next part. */
 const patience = 60_000
+/** Milliseconds for all of it, however steadily it is fetched. */
+const longest = 4 * 60 * 60_000
 
 /**
  * Parts as an answer: each is made when the one before has been fetched. Whoever makes them may hold
- * something meanwhile, so that they are given up when nobody fetches, and when nobody is there any more.
+ * something meanwhile, so that they are given up when nobody fetches, when nobody is there any more, and
+ * when all of it has taken four hours.
  * What fails before the first part is thrown here; what fails later breaks the answer off.
  */
 export async function streamed(
@@ -17,11 +20,16 @@ export async function streamed(
   let waiting = new AbortController()
   let isOver = false
   const encoder = new TextEncoder()
+  const end = clock.now() + longest
   const giveUp = async () => void (await parts.return(undefined))
   return new ReadableStream({
     pull: async (controller) => {
       waiting.abort()
       try {
+        if (clock.now() > end) {
+          await giveUp()
+          throw new Error('fetching all of it took more than four hours')
+        }
         const { done, value } = next ?? (await parts.next())
         next = undefined
         if (isOver) return // whoever fetched it went away meanwhile
