@@ -62,6 +62,20 @@ async function fail(
     await store.write((work) => countFailure(work, now, { name, address }))
 }
 
+/** Wrong passwords of so many other names, `x0` the oldest. */
+async function countOthers(store: Store, now: number, count: number): Promise<void> {
+  const others = Array.from({ length: count }, (_, index) => ({
+    ...{ name: `user x${index}`, count: 4, since: now + index, until: now + index },
+  }))
+  await store.write(async (work) => {
+    for (let start = 0; start < others.length; start += 1_000)
+      await work
+        .insertInto('attempts')
+        .values(others.slice(start, start + 1_000))
+        .execute()
+  })
+}
+
 test('a stranger locks a name for strangers, not for where somebody has signed in', async () => {
   await using here = await desks()
   const { first, pass, clock } = here
@@ -164,17 +178,8 @@ test('only so many names are counted, the newest of them and those that are lock
   await fail(first, { now: clock.now(), address: stranger, times: 5 })
   await fail(first, { now: clock.now(), address: stranger, times: 4, name: 'ada' })
   pass(1)
-  const others = Array.from({ length: mostCounted - 2 }, (_, index) => ({
-    ...{ name: `user x${index}`, count: 4, since: clock.now() + index, until: clock.now() + index },
-  }))
-  await first.store.write(async (work) => {
-    for (let start = 0; start < others.length; start += 1_000)
-      await work
-        .insertInto('attempts')
-        .values(others.slice(start, start + 1_000))
-        .execute()
-  })
-  pass(others.length)
+  await countOthers(first.store, clock.now(), mostCounted - 2)
+  pass(mostCounted - 2)
   assert.equal((await rows('user ')).length, mostCounted)
   for (const name of ['eve', 'mallory']) {
     await fail(first, { now: clock.now(), address: stranger, times: 2, name })
@@ -188,6 +193,30 @@ test('only so many names are counted, the newest of them and those that are lock
   assert.equal(await first.login(stranger), 'user.locked')
   await fail(first, { now: clock.now(), address: stranger, times: 3, name: 'eve' })
   assert.equal(await first.login(stranger, 'eve'), 'user.locked', 'a full table locks all the same')
+})
+
+test('what an older store has beyond the bound goes bit by bit', async () => {
+  await using here = await desks()
+  const { first, clock, pass } = here
+  const rows = async () =>
+    (await first.store.read.selectFrom('attempts').select('name').execute())
+      .map(({ name }) => name)
+      .filter((name) => name.startsWith('user '))
+  await countOthers(first.store, clock.now(), mostCounted + 1_500)
+  pass(mostCounted + 1_500)
+  const left: number[] = []
+  for (const name of ['eve', 'mallory', 'trent']) {
+    await fail(first, { now: clock.now(), address: stranger, times: 1, name })
+    left.push((await rows()).length)
+    pass(1)
+  }
+  assert.deepEqual(left, [mostCounted + 501, mostCounted, mostCounted])
+  const names = await rows()
+  assert.deepEqual(
+    ['user x1502', 'user x1503', 'user eve'].map((name) => names.includes(name)),
+    [false, true, true],
+    'the oldest ones went',
+  )
 })
 
 test('a source is forgotten after its minute, however many there are', async () => {
