@@ -3,7 +3,9 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import {
   chooseGuardians,
+  hasRoom,
   isBelowMargin,
+  loadToBe,
   mostWards,
   type NodeView,
   type NodeViews,
@@ -146,6 +148,29 @@ test('a domain of few nodes takes the wards of a large fleet until it is full, a
   assert.equal(isFull(), true)
   const guarded = view('ward-0', { guardians: ['a-1', 'a-2', 'b-1'] })
   assert.deepEqual(chooseGuardians(guarded, fleet, { count: 3 }, { load }).filter(isSmall), ['b-1'])
+})
+
+test('a set under way takes room before anybody has reported it, and no place twice', () => {
+  const full = Array.from({ length: mostWards - 2 }, (_, index) =>
+    view(`ward-${index}`, { guardians: ['a', 'b'] }),
+  )
+  const views = viewsOf([...['a', 'b', 'c'].map((id) => view(id)), ...full])
+  const underWay = [
+    { ward: 'ward-0', guardians: ['a', 'c'] },
+    { ward: 'x', guardians: ['a', 'b'] },
+    { ward: 'y', guardians: ['a', 'c'] },
+  ]
+  const load = loadToBe(views, underWay)
+  assert.deepEqual(
+    ['a', 'b', 'c'].map((id) => [load.get(id), hasRoom(id, load)]),
+    [
+      [mostWards, false],
+      [mostWards - 1, true],
+      [2, true],
+    ],
+  )
+  const choose = (count: number) => chooseGuardians(view('z'), views.values(), { count }, { load })
+  assert.deepEqual([choose(3).includes('a'), hasRoom('a', loadToBe(views, []))], [false, true])
 })
 
 const ward = (name: string, guardians: string[], over: Partial<NodeView> = {}) =>

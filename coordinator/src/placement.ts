@@ -160,8 +160,32 @@ export function loadOf(views: Iterable<NodeView>): Map<string, number> {
   const load = new Map<string, number>()
   for (const ward of views) {
     if (!isMember(ward)) continue
-    for (const guardian of ward.guardians) load.set(guardian, (load.get(guardian) ?? 0) + 1)
+    addLoad(load, undefined, ward.guardians)
   }
+  return load
+}
+
+/** Counts the next guardians of a ward, but those that guard it already and are counted. */
+export function addLoad(
+  load: Map<string, number>,
+  ward: Pick<NodeView, 'guardians'> | undefined,
+  next: readonly string[],
+): void {
+  for (const guardian of next)
+    if (ward?.guardians.includes(guardian) !== true)
+      load.set(guardian, (load.get(guardian) ?? 0) + 1)
+}
+
+/** A ward and the guardians that it is being given. */
+export interface SetToBe {
+  ward: string
+  guardians: readonly string[]
+}
+
+/** How many wards each node guards when all that is under way has come to its end. */
+export function loadToBe(views: NodeViews, underWay: Iterable<SetToBe>): Map<string, number> {
+  const load = loadOf(views.values())
+  for (const { ward, guardians } of underWay) addLoad(load, views.get(ward), guardians)
   return load
 }
 

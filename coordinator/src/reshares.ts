@@ -3,7 +3,7 @@ import type { Agents } from './agents.ts'
 import type { Coordinator } from './coordinator.ts'
 import { releaseLeavers } from './departures.ts'
 import { currentManifest } from './manifests.ts'
-import { chooseGuardians, loadOf, mayGuard, type NodeView, type NodeViews } from './placement.ts'
+import { addLoad, chooseGuardians, loadToBe, mayGuard, type NodeViews } from './placement.ts'
 import { applyMoves, changesPeers, type Move, planReshares } from './reshare-moves.ts'
 import {
   decide,
@@ -172,9 +172,9 @@ export class Reshares {
     const [keys, epochs] = [await readKeys(read), await readEpochs(read, turns)]
     const dueWards = new Set(due.map(({ ward }) => ward))
     const inOrder = new Set(turns)
-    const { choose, took } = await this.#chooser(rules, views, turns.length)
-    for (const { state, ward, guardians } of reshares)
-      if (state === 'preparing' || state === 'ordered') took(newFor(views.get(ward), guardians))
+    const underWay = reshares.filter(({ state }) => state === 'preparing' || state === 'ordered')
+    const load = loadToBe(views, underWay)
+    const choose = turns.length === 0 ? () => [] : await this.#chooser(rules, views, load)
     const moves: Move[] = []
     for (const reshare of inTurn(reshares, turns)) {
       const { ward } = reshare
@@ -191,26 +191,20 @@ export class Reshares {
       const decision = decide(reshare, facts)
       if (decision?.to === 'preparing') {
         free -= 1
-        took(newFor(view, decision.guardians))
+        addLoad(load, view, decision.guardians)
       } else if (itsTurn) this.#turns.pass(ward)
       if (decision !== undefined) moves.push({ reshare, decision })
     }
     return moves
   }
 
-  /** Chooses guardians; what wards are being given counts as load once it is told. */
-  async #chooser(rules: ReshareRules, views: NodeViews, turns: number) {
-    const load = loadOf(views.values())
-    const took = (guardians: readonly string[]) => {
-      for (const guardian of guardians) load.set(guardian, (load.get(guardian) ?? 0) + 1)
-    }
-    if (turns === 0) return { choose: () => [], took }
+  /** Chooses guardians by a load that grows as they are chosen. */
+  async #chooser(rules: ReshareRules, views: NodeViews, load: ReadonlyMap<string, number>) {
     const { coordinator, clock } = this.#options
     const avoid = await readBlamed(coordinator.store.read, clock.now())
     const candidates = [...views.values()].filter(mayGuard)
-    const choose = (ward: Parameters<typeof chooseGuardians>[0]) =>
+    return (ward: Parameters<typeof chooseGuardians>[0]) =>
       chooseGuardians(ward, candidates, rules, { load, avoid })
-    return { choose, took }
   }
 
   async #apply(moves: readonly Move[]): Promise<number> {
@@ -243,11 +237,6 @@ export class Reshares {
     }
     return cleared
   }
-}
-
-/** Those of a ward's next guardians that do not guard it yet. */
-function newFor(ward: NodeView | undefined, guardians: readonly string[]): string[] {
-  return guardians.filter((guardian) => ward?.guardians.includes(guardian) !== true)
 }
 
 /** What is under way, and then the plans in the order of their turns. */
