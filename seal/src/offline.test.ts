@@ -84,6 +84,27 @@ describe('recovery by a colleague', () => {
     )
   })
 
+  test('an answer has one text: no other last letter of a part is taken for its own', async () => {
+    const { request, answer } = await exchange()
+    const letters = Array.from({ length: 64 }, (_, value) =>
+      Buffer.of(value << 2)
+        .toString('base64url')
+        .slice(0, 1),
+    )
+    const [head = '', key = '', iv = '', ciphertext = '', tag = ''] = answer.split('.')
+    for (const letter of letters) {
+      const others = [
+        [head, key, iv, ciphertext, tag.slice(0, -1) + letter],
+        [head, key, iv, ciphertext.slice(0, -1) + letter, tag],
+      ].map((parts) => parts.join('.'))
+      for (const changed of others.filter((text) => text !== answer)) {
+        await assert.rejects(readRecoveryAnswer(changed, request, privateKey), {
+          code: 'seal.answer_malformed',
+        })
+      }
+    }
+  })
+
   test('a request that was changed is refused or is another request', async () => {
     const { text, request } = await exchange()
     const edit = fc.tuple(fc.nat({ max: text.length - 1 }), fc.constantFrom('', 'A', '"', '{'))

@@ -1,11 +1,12 @@
 import { createHash, createPublicKey, type KeyObject } from 'node:crypto'
 import { canonicalJson, isObject, parseJsonObject, Secret } from '@holdfast/base'
-import { type AnyJwk, encryptJwe, jweLimit, thumbprint } from '@holdfast/crypto'
+import { type AnyJwk, encryptJwe, jweLimit, parseJwe, thumbprint } from '@holdfast/crypto'
 import { compactDecrypt } from 'jose'
 import { sealFault } from './faults.ts'
 import { parseSealed } from './header.ts'
 import { useOf } from './inspect.ts'
 import { type OpenOptions, open } from './open.ts'
+import { compactOf } from './passphrase.ts'
 import { readPublicKey } from './person.ts'
 import type { Pins } from './pin.ts'
 
@@ -127,7 +128,8 @@ export async function readRecoveryAnswer(
   }
   let opened: Awaited<ReturnType<typeof compactDecrypt>>
   try {
-    opened = await compactDecrypt(answer.trim(), technician, {
+    // jose passes over the bits that base64url leaves open at a part's end: one answer, one text.
+    opened = await compactDecrypt(compactOf(parseJwe(answer)), technician, {
       keyManagementAlgorithms: ['RSA-OAEP-256', 'ECDH-ES'],
       contentEncryptionAlgorithms: ['A256GCM'],
     })
