@@ -18,6 +18,7 @@ import { NodeWorks } from './node-works.ts'
 import type { WardIdentity } from './peer-client.ts'
 import { peerPin } from './peer-pin.ts'
 import { reportOf } from './report.ts'
+import { Reporting } from './reporting.ts'
 import { probeGuardians } from './share-health.ts'
 import { type Systemd, systemdOf } from './systemd.ts'
 import { temporaryPin } from './temporary-pin.ts'
@@ -53,6 +54,13 @@ class RunningAgent implements Agent {
   readonly #incidents: string[] = []
   readonly #startedAt = performance.now()
   readonly #stop = new AbortController()
+  /** Resolves when the phase is that of this start: what was written down is that of the one before. */
+  readonly #looked = Promise.withResolvers<void>()
+  readonly #reporting = new Reporting({
+    report: () => this.report(),
+    send: async (frame) => await (await this.#membership)?.send(frame),
+    onFailure: (text) => this.#event({ kind: 'waiting', text }),
+  })
   #membership: Promise<Membership> | undefined
   #member: Membership | undefined
   #joinFailure = ''
@@ -137,7 +145,7 @@ class RunningAgent implements Agent {
       reopenVault: async () => {
         await this.#runner.tell({ kind: 'started', open: await this.#vault.isMapped() })
       },
-      onChange: () => void this.#tellPhase(),
+      onChange: () => this.#report(),
       onIncident: (code, text) => this.#incident(code, text),
       clock: this.#clock,
     })
@@ -184,10 +192,12 @@ class RunningAgent implements Agent {
     const device = await this.#vault.mapped()
     this.#works.start(device)
     await this.#runner.tell({ kind: 'started', open: device !== undefined })
+    this.#looked.resolve()
     await this.#commands.resume()
   }
 
   async report(): Promise<NodeReport> {
+    await this.#looked.promise
     const membership = await this.#membership
     return await reportOf({
       state: this.state,
@@ -214,6 +224,7 @@ class RunningAgent implements Agent {
 
   async #end(): Promise<void> {
     this.#stop.abort()
+    this.#looked.resolve() // nobody may wait for what does not come any more
     await this.#commands[Symbol.asyncDispose]()
     await this.#runner[Symbol.asyncDispose]()
     await this.#works[Symbol.asyncDispose]()
@@ -231,18 +242,11 @@ class RunningAgent implements Agent {
     const at = task === undefined ? {} : { task: task.kind, step: task.step }
     this.#event({ kind: 'phase', phase, ...at })
     this.#joinIfEnrolled(state)
-    void this.#tellPhase()
+    this.#report()
   }
 
-  /** The coordinator hears of every change, as long as there is a session; the next hello has it too. */
-  async #tellPhase(): Promise<void> {
-    if (this.#forgotten) return
-    try {
-      const membership = await this.#membership
-      await membership?.send({ kind: 'report', report: await this.report() })
-    } catch (error) {
-      this.#event({ kind: 'waiting', text: messageOf(error) })
-    }
+  #report(): void {
+    if (!this.#forgotten) this.#reporting.changed()
   }
 
   #pins(): Pins {
@@ -312,7 +316,10 @@ class RunningAgent implements Agent {
       lockedApi: new LockedApi({
         node: this.node,
         exchange: publicPem(this.#directory.keys.exchange),
-        state: () => this.state,
+        state: async () => {
+          await this.#looked.promise
+          return this.state
+        },
         progress: this.#progress,
         network: async () => (await this.#network()).network,
         keys: this.#directory.keeping.kind,
@@ -321,11 +328,14 @@ class RunningAgent implements Agent {
         onIncident: (code, text) => this.#incident(code, text),
         monotonic: () => performance.now(),
       }),
-      report: () => this.report(),
+      report: () => this.#reporting.greeting(),
       tell: (event) => this.#runner.tell(event),
       state: () => this.state,
-      onSession: ({ kind }) => this.#event({ kind: 'session', state: kind }),
-      onNetwork: () => void this.#tellPhase(),
+      onSession: ({ kind }) => {
+        if (kind === 'open') this.#reporting.welcomed()
+        this.#event({ kind: 'session', state: kind })
+      },
+      onNetwork: () => this.#report(),
       onPeerPort: (port) => this.#event({ kind: 'peer_port', port }),
       ...(this.#options.backoff === undefined ? {} : { backoff: this.#options.backoff }),
       onIncident: (code, text) => this.#incident(code, text),

@@ -102,7 +102,7 @@ export class Guarding implements AsyncDisposable {
 
   async #openLog(): Promise<void> {
     const { directory, guardian, clock } = this.#deps
-    await guardian.keys.wards() // makes the directory
+    await guardian.keys.open()
     await this.#finishRetiring()
     await guardian.keys.sealPlain()
     const path = join(directory, releaseLogName)

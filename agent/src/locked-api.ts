@@ -18,7 +18,7 @@ import type { UnlockProgress } from './unlock-progress.ts'
 export interface LockedApiDeps {
   node: string
   exchange: string
-  state: () => LifeState
+  state: () => LifeState | Promise<LifeState>
   progress: UnlockProgress
   network: () => Promise<NetworkKind>
   keys: 'tpm' | 'file'
@@ -47,7 +47,7 @@ export class LockedApi {
   async state(source: string): Promise<LockedState> {
     this.#looks.take(source)
     const { node, exchange, progress, network, keys, recovery } = this.#deps
-    const life = this.#deps.state()
+    const life = await this.#deps.state()
     const { task, set, held } = life
     const asking = life.phase === 'locked' && set !== undefined && held === undefined
     return {

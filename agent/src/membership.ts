@@ -49,6 +49,7 @@ export interface MembershipDeps {
   clock: Clock
   commands: Commands
   lockedApi: LockedApi
+  /** What the node says of itself when it greets. */
   report: () => Promise<NodeReport>
   tell: (event: LifeEvent) => Promise<boolean>
   state: () => LifeState

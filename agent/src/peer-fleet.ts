@@ -132,7 +132,7 @@ async function testGuardian(
       tunnel = undefined
     },
   }
-  await guardian.keys.wards() // makes the directory
+  await guardian.keys.open()
   return guardian
 }
 

@@ -26,7 +26,7 @@ export interface Guarded {
 /** What a node that guards others begins with at every start. */
 export async function openGuarded(directory: string): Promise<Guarded> {
   const keys = new WardKeys(directory)
-  await keys.wards() // makes the directory
+  await keys.open()
   await keys.finishRetiring()
   const { log } = await ReleaseLog.open(join(directory, 'releases.log'), () => 0)
   return { keys, log }

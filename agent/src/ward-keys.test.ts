@@ -206,6 +206,12 @@ test('an epoch before one that is over is never made, whatever was there', async
   assert.deepEqual(await keys.wards(), [node])
 })
 
+test('asking for wards makes no directory where there is none', async () => {
+  await using here = await scratch()
+  assert.deepEqual(await new WardKeys(here.path).wards(), [])
+  assert.deepEqual(await readdir(here.path), [])
+})
+
 test('what somebody else has put beside the wards stops nothing', async () => {
   await using here = await scratch()
   const keys = new WardKeys(here.path)

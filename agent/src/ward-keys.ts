@@ -167,9 +167,13 @@ export class WardKeys {
     return files.filter((epoch) => epoch > retired)
   }
 
-  /** Everybody that this node guards. */
-  async wards(): Promise<string[]> {
+  /** Makes the directory of all wards. */
+  async open(): Promise<void> {
     await ensureDirectory(this.#directory)
+  }
+
+  /** Everybody that this node guards. Makes nothing: a node that has just forgotten itself is asked too. */
+  async wards(): Promise<string[]> {
     const all = await this.#folders()
     const living = await Promise.all(all.map(async (ward) => (await this.epochs(ward)).length > 0))
     return all.filter((_, index) => living[index])
