@@ -359,6 +359,18 @@ class ManualClock implements Clock {
   }
 }
 
+/** Lets time pass, 20 seconds a turn of the event loop, until something has come of it. */
+async function passUntil(clock: ManualClock, result: Promise<unknown>): Promise<void> {
+  let isOver = false
+  void result.finally(() => {
+    isOver = true
+  })
+  for (let turn = 0; turn < 100_000 && !isOver; turn += 1) {
+    clock.advance(20_000)
+    await new Promise(setImmediate)
+  }
+}
+
 test('heartbeats keep a session, and silence ends it at both ends', async () => {
   const here = await world()
   const clock = new ManualClock()
@@ -374,10 +386,7 @@ test('heartbeats keep a session, and silence ends it at both ends', async () => 
   quiet.send(JSON.stringify({ frame: { kind: 'heartbeat', sequence: 1 } }))
   await answered
   const ended = once(quiet, 'close')
-  for (let step = 0; step < 5; step += 1) {
-    clock.advance(20_000)
-    await new Promise(setImmediate)
-  }
+  await passUntil(clock, ended)
   assert.equal((await ended)[0], 4408)
 })
 
@@ -422,10 +431,7 @@ test('an agent gives a silent coordinator up', async () => {
     },
   })
   await open
-  for (let step = 0; step < 5; step += 1) {
-    clock.advance(20_000)
-    await new Promise(setImmediate)
-  }
+  await passUntil(clock, promise)
   assert.match((await promise).message, /silent/)
   clock.advance(1_000_000)
 })
