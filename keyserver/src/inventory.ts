@@ -37,7 +37,8 @@ export interface Inventory {
 }
 
 /**
- * Lists the keys of a directory with their life so far: advertised first, then hidden, then retired.
+ * Lists the keys of a directory with their life so far: advertised first, then hidden, then retired,
+ * the newest of each first.
  * @throws Fault keyserver.directory_unreadable, base.record_damaged
  */
 export async function listKeys(directory: string): Promise<Inventory> {
@@ -57,6 +58,7 @@ export async function listKeys(directory: string): Promise<Inventory> {
     ...usesOf(kid, usage),
     ...markOf(kid, state),
   }))
+  gone.sort((a, b) => b.since - a.since || (a.kid < b.kid ? -1 : 1)) // the record has them by name
   const order = ['advertised', 'hidden', 'retired']
   const keys = [...present.filter((key) => state.destroyed[key.kid] === undefined), ...gone]
   return {

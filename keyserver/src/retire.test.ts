@@ -9,6 +9,7 @@ import { type KeyReport, listKeys } from './inventory.ts'
 import { planRetire, retire } from './retire.ts'
 import { initialise, rotate } from './rotate.ts'
 import { scratch } from './server-fixture.ts'
+import { changeState } from './state.ts'
 import { addUsage, readUsage, UsageRecorder } from './usage.ts'
 
 const day = 24 * 60 * 60 * 1000
@@ -152,6 +153,21 @@ test('without names, whatever may go goes and the rest is explained', async () =
   const second = await retire(path, {}, later)
   assert.equal(second.destroy.length, 2)
   assert.equal((await readDirectory(path)).keys.length, 2)
+})
+
+test('retired keys are listed with the last one first, whatever their names', async () => {
+  await using directory = await scratch()
+  const { path } = directory
+  const gone = { reason: 'retired', prefix: '', use: 'exchange' as const, crv: 'P-256' }
+  const destroyed = Object.fromEntries(
+    Object.entries({ a: 2, b: 4, c: 1, d: 3, e: 4 }).map(([kid, at]) => [kid, { ...gone, at }]),
+  )
+  await changeState(path, (state) => ({ ...state, destroyed }))
+  const { keys } = await listKeys(path)
+  assert.deepEqual(
+    keys.map(({ kid }) => kid),
+    ['b', 'e', 'd', 'a', 'c'],
+  )
 })
 
 test('last uses of several servers on one directory are merged', async () => {
