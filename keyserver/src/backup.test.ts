@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { pathToFileURL } from 'node:url'
-import { isFault, messageOf, run, Secret } from '@holdfast/base'
+import { freePort, isFault, messageOf, run, Secret } from '@holdfast/base'
 import { createPins, type Policy, parsePolicy, seal } from '@holdfast/seal'
 import fc from 'fast-check'
 import { backup, openBackup } from './backup.ts'
@@ -85,10 +85,9 @@ test('after the disk is lost, real clevis opens what it had bound, hidden key an
   const keys = join(directory.path, 'keys')
   const options = { directory: keys, log: silentLog }
   const bound: string[] = []
-  let port = 0
+  const port = await freePort() // the second server must get it too
   {
-    await using server = await serve({ ...options, port: 0, initialise: { curve: 'P-521' } })
-    port = server.port
+    await using server = await serve({ ...options, port, initialise: { curve: 'P-521' } })
     await server.administration.addPrefix('web')
     const bind = async (path: string) => {
       const { stdout: thp } = await run('tang-show-keys', [String(port)])
