@@ -142,12 +142,21 @@ test('both workers take part', async () => {
       }),
     )
   const before = await ticks()
-  for (let round = 0; round < 5; round += 1) await burst(pool.server.port, pool.kid, 100)
-  const spent = (await ticks()).map((after, index) => after - (before[index] ?? 0))
+  let spent: number[] = []
+  // Five rounds are some twenty ticks: on a busy machine that may be too few to tell by.
+  for (let round = 0; round < 5 || smallestShare(spent) <= 0.1; round += 1) {
+    assert.ok(round < 100, `user time of the workers, in ticks: ${spent}`)
+    await burst(pool.server.port, pool.kid, 100)
+    spent = (await ticks()).map((after, index) => after - (before[index] ?? 0))
+  }
   assert.equal(spent.length, 2)
-  const share = Math.min(...spent) / spent.reduce((sum, one) => sum + one, 0)
-  assert.ok(share > 0.1, `user time of the workers, in ticks: ${spent}`)
 })
+
+/** What part of the whole the smallest is; 0 while there is nothing. */
+function smallestShare(spent: readonly number[]): number {
+  const all = spent.reduce((sum, one) => sum + one, 0)
+  return all === 0 ? 0 : Math.min(...spent) / all
+}
 
 test('an administration call returns when every worker answers from the new state', async () => {
   await using pool = await startPool()
