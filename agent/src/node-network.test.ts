@@ -68,6 +68,42 @@ test('a name that nobody knows is in the status, and is asked for again', async 
   }
 })
 
+test('that somebody begins to answer in the tunnel is told when it is so, not only asked for', async () => {
+  const tag = randomBytes(2).toString('hex')
+  const namespace = `hfa${tag}`
+  await run('ip', ['netns', 'add', namespace])
+  const stop = new AbortController()
+  const told: string[] = []
+  const keys = [makeTunnelKey(), makeTunnelKey()]
+  const ports = [51_821, 51_822]
+  const peerOf = (host: 0 | 1): Peer => ({
+    ...{ node: 'n'.repeat(43), name: 'n', relation: 'ward', identity: '', urls: [] },
+    wireguard: tunnelPublicKey(keys[host] ?? makeTunnelKey()),
+    ...{ address: `10.88.0.${host + 1}`, endpoint: `127.0.0.1:${ports[host]}` },
+  })
+  const started = (host: 0 | 1, onChange: () => void) =>
+    NodeNetwork.start({
+      tunnel: { name: `hfa${tag}${host}`, namespace, kinds: ['wireguard-go'] },
+      key: keys[host] ?? makeTunnelKey(),
+      ...{ port: ports[host] ?? 0, address: `10.88.0.${host + 1}/16`, onChange },
+      ...{ clock: systemClock, signal: stop.signal },
+    })
+  const one = started(0, () => void one.status().then(({ network }) => told.push(network)))
+  try {
+    await run('ip', ['-n', namespace, 'link', 'set', 'lo', 'up'])
+    await one.use([peerOf(1)])
+    await until('a tunnel', async () => (told.length > 0 ? true : undefined))
+    assert.deepEqual([...new Set(told)], ['mutual-tls'], 'nobody answers')
+    await using two = started(1, () => undefined)
+    await two.use([peerOf(0)])
+    await until('the answer', async () => (told.at(-1) === 'wireguard-go' ? true : undefined))
+  } finally {
+    stop.abort()
+    await one[Symbol.asyncDispose]()
+    await run('ip', ['netns', 'delete', namespace])
+  }
+})
+
 async function until<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
   for (let tried = 0; tried < 3000; tried += 1) {
     const found = await look()

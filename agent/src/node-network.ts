@@ -39,6 +39,8 @@ export interface NetworkStatus {
 /** Handshakes are made anew every two minutes while packets flow; keepalives make them flow. */
 const fresh = 180_000
 const longestWait = 60_000
+/** How often it is looked whether somebody answers, while nobody does. */
+const lookInterval = 5_000
 
 export class NodeNetwork implements AsyncDisposable {
   readonly #options: NodeNetworkOptions
@@ -102,10 +104,7 @@ export class NodeNetwork implements AsyncDisposable {
       ({ network: 'mutual-tls', networkReason: networkReason.slice(0, 500) }) as const
     if (tunnel === undefined) return because(this.#reason)
     if (this.#reason !== '') return because(this.#reason)
-    const now = this.#options.clock.now()
-    const answering = (await this.#status()).some(
-      ({ handshakeAt }) => handshakeAt !== undefined && now - handshakeAt < fresh,
-    )
+    const answering = await this.#isAnswering()
     const left = this.#left
     if (answering) return { network: tunnel.kind, ...(left === '' ? {} : { networkReason: left }) }
     const lone = `${tunnel.kind} runs, and nobody answers through it`
@@ -115,6 +114,13 @@ export class NodeNetwork implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort()
     await this.#running
+  }
+
+  async #isAnswering(): Promise<boolean> {
+    const now = this.#options.clock.now()
+    return (await this.#status()).some(
+      ({ handshakeAt }) => handshakeAt !== undefined && now - handshakeAt < fresh,
+    )
   }
 
   async #status(): Promise<TunnelPeerStatus[]> {
@@ -148,7 +154,7 @@ export class NodeNetwork implements AsyncDisposable {
     const ended = AbortSignal.any([this.#signal, over.signal])
     try {
       await this.use(this.#peers)
-      const lost = await Promise.race([tunnel.lost, this.#repair(ended)])
+      const lost = await Promise.race([tunnel.lost, this.#repair(ended), this.#watch(ended)])
       if (lost !== undefined) this.#say(lost)
     } finally {
       over.abort()
@@ -161,6 +167,20 @@ export class NodeNetwork implements AsyncDisposable {
     while (!ended.aborted) {
       await this.#options.clock.sleep(longestWait, ended).catch(() => undefined) // it has ended
       if (!ended.aborted && (this.#left !== '' || this.#reason !== '')) await this.use(this.#peers)
+    }
+    return undefined
+  }
+
+  /** Tells when somebody begins to answer, some time after the tunnel has been made, or nobody does any more. */
+  async #watch(ended: AbortSignal): Promise<undefined> {
+    let answering = false
+    while (!ended.aborted) {
+      const wait = answering ? longestWait : lookInterval
+      await this.#options.clock.sleep(wait, ended).catch(() => undefined) // it has ended
+      const now = this.#peers.length > 0 && (await this.#isAnswering())
+      if (ended.aborted || now === answering) continue
+      answering = now
+      this.#options.onChange()
     }
     return undefined
   }
