@@ -25,6 +25,26 @@ test('so is an id that begins with one', async () => {
   assert.deepEqual(input.words(0), [id])
 })
 
+test('so is the beginning of an id, as tables and hints show it, and the words keep their order', async () => {
+  for (const begin of ['-rfgkYzmZi2_', '-V_1', '-hab', '--kYzmZi2_6K', thumbprint]) {
+    const input = await inputOf('--json', 'node', 'restart', begin, '--timeout', '9', 'web')
+    assert.deepEqual([input.word(0), input.word(1)], [begin, 'web'])
+    assert.equal(input.text('timeout'), '9')
+    assert.ok(input.flag('json'))
+    assert.equal((await inputOf('doctor', 'node', '--quick', begin)).word(0), begin)
+  }
+})
+
+test('an option with one dash is a mistake, also where an id may stand', async () => {
+  for (const words of [
+    ['node', 'show', 'node-1', '-json'],
+    ['vault', 'list', '-clevis', 'x.img'],
+    ['node', 'show', '--frobnicate'],
+  ]) {
+    await assert.rejects(inputOf(...words), /unknown option/)
+  }
+})
+
 test('as the value of an option it stays there', async () => {
   const input = await inputOf('vault', 'rekey', '/dev/sdb1', '--affected', thumbprint)
   assert.deepEqual(input.texts('affected'), [thumbprint])

@@ -44,23 +44,49 @@ export async function parse(
 }
 
 /**
- * A thumbprint, or an id that an older version made, may begin with a dash. As an argument it is moved
- * behind `--`, so that it is not taken for an option; as the value of an option it is left where it is.
+ * A thumbprint, the beginning of a node's id, or an id that an older version made, may begin with a
+ * dash. As an argument it is moved behind `--`, with what stands after it, so that it is not taken for
+ * an option; as the value of an option it is left where it is.
  */
 function idsLast(tree: CommandSpec, words: readonly string[]): string[] {
   if (words.includes('--')) return [...words]
-  const takesValue = valueOptions(tree)
-  const isArgument = (word: string, index: number) =>
-    /^-(?:[\w-]{42}|\w[\w-]{20})$/.test(word) && !takesValue.has(words[index - 1] ?? '')
-  const moved = words.filter(isArgument)
-  if (moved.length === 0) return [...words]
-  return [...words.filter((word, index) => !isArgument(word, index)), '--', ...moved]
+  const { spec, takesValue } = commandOf(tree, words)
+  if (!spec.arguments?.some(({ name }) => idArguments.includes(name))) return [...words]
+  const isValue = (index: number) => takesValue.has(words[index - 1] ?? '')
+  const known = optionNames(spec)
+  const first = words.findIndex((word, index) => isDashedId(word, known) && !isValue(index))
+  if (first === -1) return [...words]
+  const moves = (word: string, index: number) =>
+    index >= first && !isValue(index) && (!word.startsWith('-') || isDashedId(word, known))
+  return [...words.filter((word, index) => !moves(word, index)), '--', ...words.filter(moves)]
 }
 
-function valueOptions({ options = [], children = [] }: CommandSpec): Set<string> {
-  const own = [...options, ...commonOptions].filter(({ flags }) => flags.includes('<'))
-  const names = own.map(({ flags }) => flags.split(' ')[0] ?? '')
-  return new Set([...names, ...children.flatMap((child) => [...valueOptions(child)])])
+/** Arguments that may be ids. */
+const idArguments: readonly string[] = ['NAME', 'ID', 'KID']
+
+/** Options have two dashes and small letters; `-json` is one that was mistyped. */
+function isDashedId(word: string, known: readonly string[]): boolean {
+  if (/^-[\w-]{42}$/.test(word)) return true
+  return /^-[\w-]{3,}$/.test(word) && !/^--[a-z-]+$/.test(word) && !known.includes(`-${word}`)
+}
+
+/** The command that the words name, and the options up to it that take a value. */
+function commandOf(tree: CommandSpec, words: readonly string[]) {
+  let spec = tree
+  let takesValue = new Set(optionNames(tree, '<'))
+  for (const [index, word] of words.entries()) {
+    if (word.startsWith('-') || takesValue.has(words[index - 1] ?? '')) continue
+    const child = spec.children?.find(({ name }) => name === word)
+    if (child === undefined) break
+    spec = child
+    takesValue = new Set([...takesValue, ...optionNames(child, '<')])
+  }
+  return { spec, takesValue }
+}
+
+function optionNames({ options = [] }: CommandSpec, mark = ''): string[] {
+  const having = [...options, ...commonOptions].filter(({ flags }) => flags.includes(mark))
+  return having.map(({ flags }) => flags.split(' ')[0] ?? '')
 }
 
 /** The tree with only the branch that the first word names, so that a start does not build them all. */
