@@ -37,6 +37,11 @@ test('guardians and other pins that fail are told with their reasons; a threshol
     shown.failed?.map((each) => [each.pin, each.label, each.reason.length]),
     [['tang', label, 300]],
   )
+  const other = 'http://tang0.example.com'
+  progress.note({ path: [1, 1], pin: 'tang', label: other, state: 'failed', fault })
+  const labels = progress.show(set).failed?.map((each) => each.label)
+  assert.deepEqual(labels, [other, label], 'not in the order in which they failed')
+  progress.note({ path: [1, 1], pin: 'tang', label: other, state: 'opened' })
   progress.note({ path: [1, 0], pin: 'tang', label, state: 'opened' })
   assert.equal(progress.show(set).failed, undefined)
 })

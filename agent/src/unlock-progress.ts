@@ -53,9 +53,10 @@ export class UnlockProgress {
       this.#failed.set(key, { pin, label: label.slice(0, 300), reason: reasonOf(fault) })
   }
 
-  /** Pins other than guardians that failed, as many as an answer has room for. */
+  /** Pins other than guardians that failed, by their labels, as many as an answer has room for. */
   get failed(): readonly Failed[] {
-    return [...this.#failed.values()].slice(0, mostFailed)
+    const entries = [...this.#failed].sort(([a], [b]) => (a < b ? -1 : 1))
+    return entries.slice(0, mostFailed).map(([, failed]) => failed)
   }
 
   /** `set`: the guardians that are being asked. */

@@ -105,8 +105,16 @@ describe('rekeying a fleet', () => {
     assert.ok(volume)
     await second.stop()
     const work = { id: 'away', volumes: [volume] }
-    const { failed } = await rekeyFleet(bench.deps, work)
-    assert.equal(failed[0]?.fault.kind, 'unavailable')
+    // One that is not there fails at once, and is listed in its place.
+    const absent = { device: `${bench.path}/nowhere.img` }
+    const { failed } = await rekeyFleet(bench.deps, { ...work, volumes: [volume, absent] })
+    assert.deepEqual(
+      failed.map(({ device, fault }) => [device, fault.kind]),
+      [
+        [volume.device, 'unavailable'],
+        [absent.device, 'absent'],
+      ],
+    )
     await second.start()
     assert.equal((await rekeyFleet(bench.deps, work)).rekeyed.length, 1)
   })

@@ -83,7 +83,16 @@ export async function rekeyFleet(deps: VaultDeps, work: FleetRekey): Promise<Fle
       tell({ device, state: 'failed', fault })
     }
   })
-  return { id: work.id, rekeyed, unaffected, failed }
+  // As they were given, whichever was done first.
+  const places = new Map(work.volumes.map(({ device }, place) => [device, place]))
+  const inOrder = <T>(list: readonly T[], deviceOf: (each: T) => string) =>
+    list.toSorted((a, b) => (places.get(deviceOf(a)) ?? 0) - (places.get(deviceOf(b)) ?? 0))
+  return {
+    id: work.id,
+    rekeyed: inOrder(rekeyed, ({ device }) => device),
+    unaffected: inOrder(unaffected, (device) => device),
+    failed: inOrder(failed, ({ device }) => device),
+  }
 }
 
 async function rekeyOne(

@@ -30,8 +30,15 @@ export async function reachablePart(
   policy: Policy,
   options: SealOptions,
 ): Promise<ReachablePart> {
-  const faults = new Map<Policy, Fault>()
-  await probe(pins, policy, options, faults)
+  const found = new Map<Policy, Fault>()
+  await probe(pins, policy, options, found)
+  // In the policy's order, whichever was the first to fail.
+  const faults = new Map(
+    pinsIn(policy).flatMap((pin): [Policy, Fault][] => {
+      const fault = found.get(pin)
+      return fault === undefined ? [] : [[pin, fault]]
+    }),
+  )
   if (faults.size === 0) return { policy, missing: [], wanted: undefined }
   const missing = [...faults.keys()].map((pin) => labelOf(pins, pin))
   return { policy: withoutPins(policy, faults), missing, wanted: formatPolicy(policy) }
@@ -68,6 +75,10 @@ async function probe(
     if (!isFault(error) || error.kind !== 'unavailable') throw error
     faults.set(policy, error)
   }
+}
+
+function pinsIn(policy: Policy): Policy[] {
+  return policy.kind === 'pin' ? [policy] : policy.children.flatMap(pinsIn)
 }
 
 function labelOf(pins: Pins, policy: Policy): string {
