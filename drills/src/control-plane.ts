@@ -151,6 +151,7 @@ export class ControlPlane implements AsyncDisposable {
   readonly coordinator: CoordinatorProcess
   readonly #place: ControlPlanePlace & { memory: string }
   readonly #nodes: FleetNode[] = []
+  readonly #ports = new Set<number>()
   #started = 0
   readonly #stack: AsyncDisposableStack
   #holders: readonly LocalHolder[] = []
@@ -223,7 +224,7 @@ export class ControlPlane implements AsyncDisposable {
     this.#started += 1 // before anything is waited for: several may be started at once
     const { directory, memory } = this.#place
     const place = { name, home: join(directory, 'nodes', name), memory: join(memory, name) }
-    const node = await FleetNode.launch({ ...place, command })
+    const node = await FleetNode.launch({ ...place, command }, this.#ports)
     if (this.#stack.disposed) {
       await node[Symbol.asyncDispose]()
       throw drillsFault('drills.interrupted', `${name} was started while its fleet ended`)

@@ -27,7 +27,7 @@ export const guardianRolledBack: Drill = {
     if (!ward || !old || !honest || !away) throw new Error('there are four nodes')
     const copy = join(stage.directory, 'copy-of-wards')
     const wards = join(old.directory, 'wards')
-    await cp(wards, copy, { recursive: true })
+    await old.whileStill(() => cp(wards, copy, { recursive: true }))
     const before = await keysFor(ward, old)
     timeline.note('the keys of a guardian are copied', { guardian: old.node, keys: before })
     await reshared(stage, plane, two)

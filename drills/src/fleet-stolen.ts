@@ -58,7 +58,7 @@ async function vaultAlone(
   const memory = join(original.memory, '..', 'thief')
   const blank = cleanup.use(await FleetNode.launch({ name: 'thief', home, memory, command: agent }))
   await blank.stop()
-  await cp(original.device, blank.device)
+  await original.whileStill(() => cp(original.device, blank.device))
   const before = await digestOf(blank.device)
   await blank.start()
   const shown = await blank.console(signal)
@@ -121,8 +121,10 @@ async function copyOf(
   const clone = cleanup.use(await FleetNode.launch({ name: 'copy', home, memory, command: agent }))
   await clone.cutPower()
   await ensureDirectory(clone.directory)
-  await cp(original.device, clone.device)
-  await cp(original.directory, clone.directory, { recursive: true, force: true })
+  await original.whileStill(async () => {
+    await cp(original.device, clone.device)
+    await cp(original.directory, clone.directory, { recursive: true, force: true })
+  })
   await clone.start()
   if (clone.node !== original.node) throw new Error('a copy has the identity of its original')
   return clone

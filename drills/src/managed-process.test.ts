@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { type RunningProgram, startProgram } from '@holdfast/base'
 import { ManagedProcess } from './managed-process.ts'
@@ -56,4 +57,23 @@ test('a start that fails is told to whoever started it, and another one may foll
   await failing.stop()
   await assert.rejects(failing.start(), /not now/)
   assert.equal(tries, 2)
+})
+
+test('while it is held still nothing of it runs, and afterwards it goes on', async () => {
+  const { idle } = idler()
+  await using _ = idle
+  await idle.start()
+  const state = async () => /\) (\w) /.exec(await readFile(`/proc/${idle.pid}/stat`, 'utf8'))?.[1]
+  const until = async (wanted: (now: string | undefined) => boolean) => {
+    for (let looks = 0; looks < 10_000; looks += 1) if (wanted(await state())) return true
+    return false
+  }
+  // proc(5): T is stopped by a signal, which a process that was in the kernel obeys when it comes back.
+  assert.ok(await idle.whileStill(() => until((now) => now === 'T')))
+  assert.ok(await until((now) => now !== 'T'))
+  await assert.rejects(
+    idle.whileStill(() => Promise.reject(new Error('no'))),
+    /no/,
+  )
+  assert.ok(await until((now) => now !== 'T'))
 })

@@ -69,6 +69,17 @@ export abstract class ManagedProcess implements AsyncDisposable {
     await running?.ended
   }
 
+  /** Holds it still (SIGSTOP) meanwhile, so that no file of it comes or goes: a snapshot can be taken. */
+  async whileStill<T>(action: () => Promise<T>): Promise<T> {
+    const running = this.#running
+    running?.kill('SIGSTOP')
+    try {
+      return await action()
+    } finally {
+      running?.kill('SIGCONT')
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop()
   }

@@ -1,10 +1,11 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { freePort, isObject, parseJson, type RunningProgram } from '@holdfast/base'
+import { isObject, parseJson, type RunningProgram } from '@holdfast/base'
 import { adminClient } from '@holdfast/keyserver'
 import { drillsFault } from './faults.ts'
 import type { Command, FleetServer } from './fleet.ts'
 import { ManagedProcess, startReady } from './managed-process.ts'
+import { portBeside } from './ports.ts'
 
 export interface ServerPlace {
   name: string
@@ -38,10 +39,13 @@ export class ServerProcess extends ManagedProcess implements FleetServer {
     this.#place = place
   }
 
-  /** Makes its folder (mode 0700) and starts it. */
-  static async launch(place: ServerPlace): Promise<ServerProcess> {
+  /**
+   * Makes its folder (mode 0700) and starts it.
+   * @param given ports of others that may not listen yet; its own is added
+   */
+  static async launch(place: ServerPlace, given: Set<number>): Promise<ServerProcess> {
     await mkdir(place.home, { recursive: true, mode: 0o700 })
-    const server = new ServerProcess(place, place.port ?? (await freePort()))
+    const server = new ServerProcess(place, place.port ?? (await portBeside(given)))
     await server.start()
     return server
   }
@@ -95,9 +99,10 @@ export async function launchServers(
   places: readonly ServerPlace[],
   onLaunch: (server: ServerProcess) => void = () => undefined,
 ): Promise<ServerProcess[]> {
+  const given = new Set(places.flatMap(({ port }) => port ?? []))
   const launched = await Promise.allSettled(
     places.map(async (place) => {
-      const server = await ServerProcess.launch(place)
+      const server = await ServerProcess.launch(place, given)
       onLaunch(server)
       return server
     }),
