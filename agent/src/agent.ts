@@ -229,6 +229,7 @@ class RunningAgent implements Agent {
     await this.#runner[Symbol.asyncDispose]()
     await this.#works[Symbol.asyncDispose]()
     await (await this.#membership?.catch(() => undefined))?.[Symbol.asyncDispose]()
+    await this.#reporting[Symbol.asyncDispose]()
     await this.#directory[Symbol.asyncDispose]()
   }
 

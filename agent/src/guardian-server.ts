@@ -51,14 +51,16 @@ export const peerPort = 9998
 const bodyLimit = 16_384
 const pushLimit = 32_768
 
-/** Opens the endpoint; disposing closes it. */
+/** Opens the endpoint; once it is disposed of, nothing that it was asked is under way any more. */
 export async function openGuardianServer(options: GuardianServerOptions): Promise<GuardianServer> {
   const { lockedApi, own, authority, host, port } = options
   // Without anything for strangers, TLS itself turns them away.
   const required = lockedApi === undefined
   const tls = { ...serverTls(own, authority, required), connectionsCheckingInterval: 1_000 }
+  const answering = new Set<Promise<void>>()
   const server = createServer(tls, (request, response) => {
-    void respond(options, request, response)
+    const one = respond(options, request, response).finally(() => answering.delete(one))
+    answering.add(one)
   })
   server.on('tlsClientError', () => undefined)
   boundUnsecured(server, unsecured)
@@ -66,7 +68,14 @@ export async function openGuardianServer(options: GuardianServerOptions): Promis
   server.maxConnections = unsecured.most + mostStrangers + mostSecured
   server.requestTimeout = 10_000
   server.headersTimeout = 5_000
-  return await openListener(server, { port, host })
+  const listener = await openListener(server, { port, host })
+  return {
+    port: listener.port,
+    [Symbol.asyncDispose]: async () => {
+      await listener[Symbol.asyncDispose]()
+      await Promise.all(answering)
+    },
+  }
 }
 
 /** Connections before the end of their handshake; one takes milliseconds, over a slow line a second. */

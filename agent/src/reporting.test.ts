@@ -78,6 +78,23 @@ test('what changes while a hello is on its way is told after it, and nothing els
   assert.deepEqual(await settle(), ['meanwhile'])
 })
 
+test('once it is over no report is being made, and none is begun', async () => {
+  const { reporting, change, turn, settle } = bench()
+  change('one')
+  await turn()
+  change('two')
+  let isOver = false
+  const ending = reporting[Symbol.asyncDispose]().then(() => {
+    isOver = true
+  })
+  for (let turns = 0; turns < 5; turns += 1) await turn()
+  assert.equal(isOver, false, 'the first one is still being made')
+  assert.deepEqual(await settle(), ['one'])
+  await ending
+  change('three')
+  assert.deepEqual(await settle(), ['one'])
+})
+
 test('a report that cannot be made is told, and the next one is made', async () => {
   const sent: string[] = []
   const failures: string[] = []

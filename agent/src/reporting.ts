@@ -14,13 +14,14 @@ export interface ReportingDeps {
   onFailure: (text: string) => void
 }
 
-export class Reporting {
+export class Reporting implements AsyncDisposable {
   readonly #deps: ReportingDeps
   /** Changes so far, and how many of them the last hello can have in it. */
   #changes = 0
   #greeted = 0
   #telling: Promise<void> = Promise.resolve()
   #waiting = false
+  #isOver = false
 
   constructor(deps: ReportingDeps) {
     this.#deps = deps
@@ -43,12 +44,19 @@ export class Reporting {
     this.#tell()
   }
 
+  /** Nothing is told after this, and nothing is being read for it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isOver = true
+    await this.#telling
+  }
+
   /** One that has not begun yet says whatever has changed until then. */
   #tell(): void {
-    if (this.#waiting) return
+    if (this.#waiting || this.#isOver) return
     this.#waiting = true
     this.#telling = this.#telling.then(async () => {
       this.#waiting = false
+      if (this.#isOver) return
       try {
         await this.#deps.send({ kind: 'report', report: await this.#deps.report() })
       } catch (error) {
