@@ -27,6 +27,7 @@ export async function openErrands(database: Database, instance: string): Promise
     .where('ward_keys.state', 'in', ['asked', 'retiring'])
     .where('nodes.instance', '=', instance)
     .orderBy('ward_keys.epoch')
+    .orderBy('ward_keys.ward')
     .execute()
   const orders = await database
     .selectFrom('reshares')
@@ -35,6 +36,8 @@ export async function openErrands(database: Database, instance: string): Promise
     .select('reshares.order')
     .where('reshares.state', '=', 'ordered')
     .where('nodes.instance', '=', instance)
+    .orderBy('reshares.created')
+    .orderBy('reshares.ward')
     .execute()
   return [...keys.map(wardErrand), ...orders.map(reshareErrand)]
 }

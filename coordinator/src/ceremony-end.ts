@@ -107,6 +107,8 @@ export async function expire({ store, clock }: CeremonyDeps): Promise<void> {
     .select('id')
     .where('state', 'in', ['open', 'met'])
     .where('expires', '<', now)
+    .orderBy('expires')
+    .orderBy('id')
     .execute()
   for (const { id } of old)
     await store.write(async (work) => {

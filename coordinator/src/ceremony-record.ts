@@ -60,6 +60,7 @@ export async function listCeremonies(
     .selectAll()
     .where('state', '!=', 'proof') // a holder's open challenge lies in the same table
     .orderBy('created', 'desc')
+    .orderBy('id')
     .limit(mostListed)
   if (states !== undefined) query = query.where('state', 'in', [...states])
   const rows = await query.execute()
@@ -90,6 +91,7 @@ async function answersOf(
     )
     .where('code', '=', 'accepted')
     .orderBy('at')
+    .orderBy('holder')
     .execute()
 }
 

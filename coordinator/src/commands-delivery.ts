@@ -12,7 +12,7 @@ const shown = ['id', 'node', 'command', 'arguments', 'by', 'issue'] as const
 /** What is sent of a command; not its output, which may be a million characters. */
 export type OpenCommand = Pick<CommandRow, (typeof shown)[number]>
 
-/** What these nodes still have to be told or to answer, oldest first. */
+/** What these nodes still have to be told or to answer, in the order of the numbers it is signed under. */
 export async function openCommands(
   database: Database | Work,
   now: number,
@@ -25,7 +25,7 @@ export async function openCommands(
     .where('node', 'in', nodes)
     .where('state', 'in', openStates)
     .where('expires', '>', now)
-    .orderBy('created')
+    .orderBy('issue')
     .orderBy('id')
     .execute()
 }

@@ -17,6 +17,8 @@ export async function expireCommands(store: Store, clock: Clock): Promise<number
     .select(['id', 'node', 'command', 'by'])
     .where('state', 'in', givenUp)
     .where('expires', '<=', now)
+    .orderBy('expires')
+    .orderBy('issue')
     .execute()
   let expired = 0
   for (let start = 0; start < due.length; start += expiredAtOnce) {

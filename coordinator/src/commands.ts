@@ -214,7 +214,7 @@ export async function listCommands(
     .selectAll()
     .where('node', '=', node)
     .orderBy('created', 'desc')
-    .orderBy('id')
+    .orderBy('issue', 'desc') // several may have been given in one millisecond
     .limit(most)
     .execute()
   return rows.map(shownCommand)

@@ -81,6 +81,7 @@ export async function releaseLeavers(
     .selectFrom('commands')
     .select(['id', 'node', 'arguments', 'progress'])
     .where('state', '=', 'preparing')
+    .orderBy('issue')
     .execute()
   let changed = 0
   for (const { id, node, arguments: given, progress } of waiting) {

@@ -155,6 +155,7 @@ async function checkNew(work: Work, card: NodeCard, name: string): Promise<void>
     .selectFrom('nodes')
     .select(['node', 'name', 'phase'])
     .where(({ eb, or }) => or([eb('node', '=', card.node), eb('name', '=', name)]))
+    .orderBy(({ eb }) => eb.case().when('node', '=', card.node).then(0).else(1).end())
     .execute()
   for (const other of others) {
     const gone = other.phase === 'left' || other.phase === 'wiped'

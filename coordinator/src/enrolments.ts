@@ -213,6 +213,8 @@ export async function expireEnrolments(store: Store, clock: Clock): Promise<numb
     .select('id')
     .where('state', 'in', activeStates)
     .where('expires', '<=', clock.now())
+    .orderBy('expires')
+    .orderBy('id')
     .execute()
   for (const { id } of due) {
     await store.write(async (work) => {

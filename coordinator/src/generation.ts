@@ -116,18 +116,22 @@ async function nextWays(
   const rows = await automaticWays(store.read)
   const made = rows.map(async (row) => {
     try {
-      return [await remakeWay(row, pins, key, context, clock)]
+      return { way: await remakeWay(row, pins, key, context, clock) }
     } catch (error) {
       if (broken === undefined) throw error
-      broken(row.label)
-      return []
+      return { broken: row.label }
     }
   })
   const people =
     holders === undefined
       ? []
       : [makeWay(pins, 'holders', holdersPolicy(holders), key, context, clock)]
-  const ways = [...(await Promise.all(made)).flat(), ...(await Promise.all(people))]
+  const ways: Insertable<WayTable>[] = []
+  // Told in the order in which people see the ways, whichever failed first.
+  for (const { way, broken: label } of await Promise.all(made))
+    if (way !== undefined) ways.push(way)
+    else if (label !== undefined) broken?.(label)
+  ways.push(...(await Promise.all(people)))
   if (ways.length === 0)
     throw coordinatorFault('coordinator.last_way', 'no way to the next data key would be left', {
       hint: 'add an automatic way or set a manifest with holders',
@@ -144,7 +148,9 @@ async function remakeWay(
 ): Promise<Insertable<WayTable>> {
   try {
     const policy = policyOf(pins, row.sealed)
-    return await makeWay(pins, row.kind as WayKind, policy, key, context, clock) // makeWay alone writes kinds
+    const kind = row.kind as WayKind // makeWay alone writes kinds
+    // Made anew it is the same way, and keeps its place among the others.
+    return { ...(await makeWay(pins, kind, policy, key, context, clock)), created: row.created }
   } catch (cause) {
     // Dropping it in silence would leave less than people believe they have.
     throw coordinatorFault(
@@ -179,6 +185,9 @@ async function automaticWays(database: Database): Promise<Selectable<WayTable>[]
     .selectAll()
     .where('kind', '!=', 'holders')
     .where('state', '=', 'active')
+    .orderBy('created')
+    .orderBy('label')
+    .orderBy('id')
     .execute()
 }
 

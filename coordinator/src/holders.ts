@@ -262,6 +262,8 @@ async function supersede(store: Store, clock: Clock, digest: string): Promise<vo
       .where('kind', '=', 'holders')
       .where('digest', '!=', digest)
       .where('state', 'in', ['open', 'met'])
+      .orderBy('created')
+      .orderBy('id')
       .execute()
     for (const { id } of rows)
       await endUnused(work, clock, { id, state: 'cancelled', action: 'ceremony.supersede' })

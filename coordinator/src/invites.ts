@@ -64,6 +64,8 @@ export async function listInvites(database: Database | Work): Promise<Invite[]> 
     .selectAll()
     .where('revoked', '=', 0)
     .orderBy('expires', 'desc')
+    .orderBy('label')
+    .orderBy('id')
     .execute()
   const reserved = await database
     .selectFrom('enrolments')

@@ -65,13 +65,14 @@ export function portsOf(row: Pick<NodeRow, 'ports'>): { peer: number; wireguard:
   return portsSchema.parse(parseJson(row.ports, 'the ports'))
 }
 
-/** The nodes whose shares this one keeps. */
+/** The nodes whose shares this one keeps, by name. */
 async function wardsOf(database: Database | Work, node: string): Promise<string[]> {
   const rows = await database
     .selectFrom('nodes')
     .select(['node', 'guardians'])
     .where('guardians', 'like', `%"${node}"%`)
     .where('phase', 'not in', ['left', 'wiped'])
+    .orderBy('name')
     .execute()
   return rows.filter((row) => guardiansOf(row).includes(node)).map((row) => row.node)
 }
@@ -256,6 +257,7 @@ async function wardsInNeed(work: Work, node: string, liveness: Liveness): Promis
     .selectFrom('nodes')
     .select(['node', 'guardians', 'threshold'])
     .where('node', 'in', ['', ...(await wardsOf(work, node))])
+    .orderBy('name')
     .execute()
   const guardians = [...new Set(wards.flatMap(guardiansOf))]
   const rows = await work

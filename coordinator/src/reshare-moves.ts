@@ -196,6 +196,8 @@ async function finish(work: Work, deps: MoveDeps, reshare: Reshare): Promise<boo
     .select('guardian')
     .where('ward', '=', ward)
     .where('epoch', '<', epoch)
+    .orderBy('epoch')
+    .orderBy('guardian')
     .execute()
   const pending = waiting.map(({ guardian }) => guardian)
   await audit(work, deps, reshare, 'done', {

@@ -40,7 +40,7 @@ export function rulesOf({
   }
 }
 
-/** Every node as it stands. */
+/** Every node as it stands, by name. */
 export async function readViews(
   database: Database | Work,
   { pins, ...liveness }: Liveness & { pins: boolean },
@@ -49,6 +49,7 @@ export async function readViews(
     .selectFrom('nodes')
     .select(['node', 'name', 'domain', 'phase', 'frozen', 'epoch', 'threshold', 'guardians'])
     .select(['instance', 'heard_at', 'genesis'])
+    .orderBy('name')
     .execute()
   const going = await ordersToGo(database)
   // With pins of its own a new node formats at once and is guarded later.
@@ -133,6 +134,8 @@ export async function readReshares(database: Database | Work): Promise<Reshare[]
     .where('reshares.state', '=', 'failed')
     .where('reshares.order', 'is not', null)
     .whereRef('nodes.epoch', '=', 'reshares.epoch')
+    .orderBy('reshares.created')
+    .orderBy('reshares.id')
     .execute()
   return [...active, ...late].map(reshareOf)
 }
@@ -176,6 +179,8 @@ export async function readKeys(database: Database | Work): Promise<Map<string, H
     .select(['ward_keys.state', 'ward_keys.code'])
     .where('reshares.state', 'in', ['preparing', 'ordered', 'retiring'])
     .distinct()
+    .orderBy('ward_keys.epoch')
+    .orderBy('ward_keys.guardian')
     .execute()
   const keys = new Map<string, HeldKey[]>()
   for (const { ward, guardian, epoch, state, code } of rows) {

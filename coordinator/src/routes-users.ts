@@ -73,7 +73,13 @@ function mountTokens(app: OpenAPIHono, deps: ServerDeps): void {
   const { store } = coordinator
   mount(app, deps, userRoutes.tokens, async ({ caller }) => {
     const me = signedIn(caller)
-    const rows = await store.read.selectFrom('tokens').selectAll().orderBy('expires').execute()
+    const rows = await store.read
+      .selectFrom('tokens')
+      .selectAll()
+      .orderBy('expires')
+      .orderBy('label')
+      .orderBy('id')
+      .execute()
     const mine = rows.filter(({ user }) => user === me.user || me.roles.includes('admin'))
     const tokens = mine.map((row) => ({
       id: row.id,

@@ -100,7 +100,9 @@ async function migrate(database: Database, bytes: 'blob' | 'bytea'): Promise<voi
 async function migrated(database: Database): Promise<string[]> {
   const tables = await database.introspection.getTables({ withInternalKyselyTables: true })
   if (!tables.some(({ name }) => name === 'kysely_migration')) return []
-  const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(database)
+  const { rows } = await sql<{
+    name: string
+  }>`select name from kysely_migration order by name`.execute(database)
   return rows.map(({ name }) => name)
 }
 

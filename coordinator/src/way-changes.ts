@@ -32,6 +32,8 @@ export async function listWays(coordinator: Coordinator): Promise<WayView[]> {
     .selectFrom('ways')
     .selectAll()
     .orderBy('created')
+    .orderBy('label')
+    .orderBy('id')
     .execute()
   return rows.map(viewOf)
 }
