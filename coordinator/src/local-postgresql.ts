@@ -94,11 +94,14 @@ export async function startPostgres(): Promise<Postgres> {
     },
     hang: async () => {
       const [line = ''] = (await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n')
-      const pids = await familyOf(Number(line))
-      for (const pid of pids) process.kill(pid, 'SIGSTOP')
+      const parent = Number(line)
+      // Before its children are listed: it begins none any more.
+      process.kill(parent, 'SIGSTOP')
+      const children = await childrenOf(parent)
+      for (const pid of children) signal(pid, 'SIGSTOP')
       return {
         goOn: () => {
-          for (const pid of pids) process.kill(pid, 'SIGCONT')
+          for (const pid of [parent, ...children]) signal(pid, 'SIGCONT')
         },
       }
     },
@@ -110,11 +113,20 @@ export async function startPostgres(): Promise<Postgres> {
   }
 }
 
-/** A process and its children, as the kernel lists them. */
-async function familyOf(parent: number): Promise<number[]> {
+/** A process's children, as the kernel lists them. */
+async function childrenOf(parent: number): Promise<number[]> {
   const path = `/proc/${parent}/task/${parent}/children`
   const children = (await readFile(path, 'utf8')).trim().split(/\s+/)
-  return [parent, ...children.map(Number).filter((pid) => pid > 0)]
+  return children.map(Number).filter((pid) => pid > 0)
+}
+
+/** To a process of the server's; one that has ended by itself needs none. */
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
 }
 
 /** A server that has been killed before has nothing left to stop. */
