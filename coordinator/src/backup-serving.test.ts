@@ -81,6 +81,7 @@ test('one is fetched at a time, others are served meanwhile, and who goes away h
     .selectFrom('audit')
     .select('subject')
     .where('action', '=', 'backup.make')
+    .orderBy('sequence')
     .execute()
   assert.equal(made.length, 2, 'the one that was refused made none, the one that broke off did')
   assert.equal(made.at(-1)?.subject, check.report().bundle)

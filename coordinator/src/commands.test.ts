@@ -112,7 +112,11 @@ test('a command goes its way, and its result is written down once', async () => 
   assert.equal(await here.result(id, true), undefined)
   assert.equal(await here.result(id, false), undefined)
   assert.equal(await here.state(id), 'done')
-  const log = await here.store.read.selectFrom('audit').select(['actor', 'outcome']).execute()
+  const log = await here.store.read
+    .selectFrom('audit')
+    .select(['actor', 'outcome'])
+    .orderBy('sequence')
+    .execute()
   assert.deepEqual(
     log.map(({ actor, outcome }) => [actor, outcome]),
     [

@@ -237,7 +237,11 @@ test("agents' part of the manifest and the freeze list are published once per ma
   await using here = await world()
   await publishManifest(here.coordinator, here.agents)
   await publishManifest(here.coordinator, here.agents)
-  const rows = await here.coordinator.store.read.selectFrom('documents').selectAll().execute()
+  const rows = await here.coordinator.store.read
+    .selectFrom('documents')
+    .selectAll()
+    .orderBy('version')
+    .execute()
   assert.deepEqual(
     rows.map(({ name }) => name),
     ['policy', 'freeze'],

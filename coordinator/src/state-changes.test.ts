@@ -36,6 +36,7 @@ const audited = async (coordinator: Coordinator, action: string) =>
     .selectFrom('audit')
     .selectAll()
     .where('action', '=', action)
+    .orderBy('sequence')
     .execute()
 
 test('a way is added, proven and removed alone, and the last proven one stays', async () => {
