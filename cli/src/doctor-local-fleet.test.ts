@@ -95,7 +95,8 @@ async function startWithoutServers(directory: string, type: (command: string) =>
     await type(`holdfast ${stop}`)
   await type('holdfast node start node-3')
   let said = ''
-  for (let round = 0; round < 60 && !said.includes('"reason":"pins"'); round += 1) {
+  const deadline = performance.now() + 240_000
+  while (!said.includes('"reason":"pins"') && performance.now() < deadline) {
     const { stdout } = await stage.shell(`cd ${directory} && holdfast node status node-3 --json`)
     said = stdout.toString('utf8')
   }

@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { parseJsonObject, type RunningProgram, run, startProgram } from '@holdfast/base'
+import { freePort, parseJsonObject, type RunningProgram, run, startProgram } from '@holdfast/base'
 
 // A coordinator of the stage: a real process of the program under test, on a port that stays. When it
 // ends by itself it is started again, as a service manager would do.
@@ -34,6 +34,8 @@ export class StageCoordinator implements AsyncDisposable {
   async start(): Promise<void> {
     this.#stopping = false
     await mkdir(this.directory, { recursive: true, mode: 0o700 })
+    // One that the system gives to others as well could be somebody's when it is started again.
+    if (this.#port === 0) this.#port = await freePort()
     const words = ['coordinator', 'serve', '--json', '--directory', this.directory]
     const { running, line } = await startProgram(
       process.execPath,
@@ -42,7 +44,6 @@ export class StageCoordinator implements AsyncDisposable {
       { environment: this.#environment, readyWithin: 60_000 },
     )
     const ready = parseJsonObject(line, 'the first line')
-    this.#port = Number(ready.port)
     this.#identity = String(ready.identity)
     this.#running = running
     void running.ended.then(() => {

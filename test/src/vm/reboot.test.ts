@@ -110,7 +110,7 @@ async function startMachine(plane: ControlPlane, folder: string) {
     said,
     address: `127.0.0.1:${enrolment}`,
     boots: async () =>
-      [...(await said()).matchAll(/^BOOT (.*?)\r?$/gm)].map(
+      [...(await said()).matchAll(/^BOOT (.*?)\r?\n/gm)].map(
         ([, line = '']) => JSON.parse(line) as { id: string; first: string; version: string }, // uplink.mjs wrote it
       ),
   }
@@ -141,7 +141,8 @@ test('a machine that is told to reboot comes back open, with its services, and s
 
     const code = await until(
       'a code on the console',
-      async () => /enrolment code: (\S+)/.exec(await machine.said())?.[1],
+      // A serial line is written letter by letter: the code is whole when its line is.
+      async () => /enrolment code: (\S+)\r?\n/.exec(await machine.said())?.[1],
       evidence,
     )
     const invite = await plane.invite()
