@@ -98,6 +98,7 @@ export class Membership implements AsyncDisposable {
   #guarding: Guarding | undefined
   #session: AgentSession | undefined
   #witnessed: Witness | undefined
+  #remembering: Promise<void> = Promise.resolve()
 
   private constructor(deps: MembershipDeps, documents: Documents) {
     this.#deps = deps
@@ -151,6 +152,7 @@ export class Membership implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync()
+    await this.#remembering
   }
 
   async #start(): Promise<void> {
@@ -198,7 +200,7 @@ export class Membership implements AsyncDisposable {
       hello: () => this.#hello(),
       onFrame: (frame) => this.#receive(frame),
       onState: (state) => {
-        if (state.kind === 'open') void this.#welcomed(state.welcome)
+        if (state.kind === 'open') this.#remember(state.welcome)
         commands.connected(state.kind === 'open')
         onSession?.(state)
       },
@@ -224,6 +226,11 @@ export class Membership implements AsyncDisposable {
       ...(witnessed === undefined ? {} : { witnessed }),
       report: await this.#deps.report(),
     }
+  }
+
+  /** One after the other, and none when this has ended. */
+  #remember(welcome: Welcome): void {
+    this.#remembering = this.#remembering.then(() => this.#welcomed(welcome))
   }
 
   /** Remembers the highest generation, and says when the coordinator has gone back. */

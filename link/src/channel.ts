@@ -41,6 +41,7 @@ export class Channel<Out, In> {
   readonly #limits: ChannelLimits
   readonly #waiting: { frame: In; number: number | undefined }[] = []
   #working = false
+  #work: Promise<void> = Promise.resolve()
   #ending: Closed | undefined
   #acks: number[] = []
 
@@ -94,6 +95,11 @@ export class Channel<Out, In> {
     })
   }
 
+  /** Resolves when no received frame is being handled any more; after the end no other comes. */
+  async handled(): Promise<void> {
+    await this.#work
+  }
+
   #write(text: string): Promise<void> {
     if (!this.isOpen) return Promise.reject(sessionClosed())
     if (this.#socket.bufferedAmount > this.#limits.unsent) {
@@ -123,10 +129,10 @@ export class Channel<Out, In> {
     }
     this.#waiting.push({ frame: this.#options.parse(frame), number: numberSchema.parse(number) })
     if (this.#waiting.length >= this.#limits.waiting) this.#socket.pause()
-    if (!this.#working) void this.#work()
+    if (!this.#working) this.#work = this.#handleAll()
   }
 
-  async #work(): Promise<void> {
+  async #handleAll(): Promise<void> {
     this.#working = true
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
       try {

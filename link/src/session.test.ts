@@ -170,6 +170,31 @@ test('an agent is welcomed, takes instructions and delivers results', async () =
   assert.equal(session.unacknowledged, 0)
 })
 
+test('a session that has been ended waits for what it was told to do', async () => {
+  const here = await world()
+  await using there = await coordinator(here)
+  const [begun, going] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  let isDone = false
+  const session = agent(here, [there.url], {
+    onFrame: async () => {
+      begun.resolve()
+      await going.promise
+      await systemClock.sleep(1)
+      isDone = true
+    },
+  })
+  const accepted = await there.opened()
+  const document = { kind: 'document', name: 'peers', version: 1, body: '{}' } as const
+  await accepted.send({ ...document, signature: '' })
+  await begun.promise
+  const ending = session[Symbol.asyncDispose]()
+  for (let turn = 0; turn < 10_000 && there.closed.length === 0; turn += 1)
+    await systemClock.sleep(1)
+  going.resolve()
+  await ending
+  assert.equal(isDone, true)
+})
+
 test('results survive the loss of a coordinator and reach another one, in order', async () => {
   const here = await world()
   await using first = await coordinator(here, { onFrame: () => new Promise(() => undefined) })

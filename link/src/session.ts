@@ -68,7 +68,10 @@ const outboxLimit = 16 * 1024 * 1024
 const largestMessage = 4 * 1024 * 1024
 const parse = parserOf(coordinatorFrameSchema)
 
-/** Starts the session; it connects and reconnects until disposed or `signal` says stop. */
+/**
+ * Starts the session; it connects and reconnects until disposed or `signal` says stop. Once it is disposed
+ * of, no instruction is being acted on any more.
+ */
 export function connectSession(options: SessionOptions): AgentSession {
   return new Session(options)
 }
@@ -83,6 +86,8 @@ class Session implements AgentSession {
   readonly #outbox = new Outbox<AgentFrame>(outboxLimit)
   readonly #stop = new AbortController()
   readonly #ended: Promise<void>
+  /** Frames of connections that have ended and are still being handled. */
+  readonly #handling = new Set<Promise<void>>()
   #channel: Connection | undefined
   #turn: number
 
@@ -115,6 +120,7 @@ class Session implements AgentSession {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort()
     await this.#ended
+    await Promise.all(this.#handling)
   }
 
   #url(): string {
@@ -168,6 +174,8 @@ class Session implements AgentSession {
     } finally {
       this.#channel = undefined
       over.abort()
+      const handling = channel.handled().finally(() => this.#handling.delete(handling))
+      this.#handling.add(handling)
     }
   }
 
