@@ -155,7 +155,7 @@ test('a sink gets every entry in order, whatever it does in between, and nothing
   await using here = await filled(450)
   const sink = await sinkServer()
   const options = {
-    ...{ store: here.store, clock: systemClock, patience: 2_000, interval: 5 },
+    ...{ store: here.store, clock: systemClock, patience: 6_000, interval: 5 },
     place: { url: `${sink.url}?key=1`, authorization: 'Bearer one' },
   }
   try {
