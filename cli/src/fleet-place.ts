@@ -1,13 +1,13 @@
-import { rm, stat } from 'node:fs/promises'
+import { readFile, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import {
+  codeOf,
   DurableRecord,
   ensureDirectory,
   folderOfOthers,
   isFault,
   isObject,
   lock,
-  readIfPresent,
   removeDurable,
   systemClock,
 } from '@holdfast/base'
@@ -107,13 +107,27 @@ async function clearRemains(directory: string): Promise<void> {
 /** Asks a process to end and waits for that; one that does not is ended. */
 async function endServer(pid: number, directory: string): Promise<void> {
   for (let round = 0; round < 100 && (await isServerOf(pid, directory)); round += 1) {
-    if (round === 0) process.kill(pid, 'SIGTERM')
-    if (round === 60) process.kill(pid, 'SIGKILL')
+    if (round === 0) signal(pid, 'SIGTERM')
+    if (round === 60) signal(pid, 'SIGKILL')
     await systemClock.sleep(100)
   }
 }
 
+/** One that has ended since it was looked at is none any more. */
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch (error) {
+    if (codeOf(error) !== 'ESRCH') throw error
+  }
+}
+
 async function isServerOf(pid: number, directory: string): Promise<boolean> {
-  const command = await readIfPresent(`/proc/${pid}/cmdline`, 64 * 1024)
-  return command?.includes(`${directory}/`) === true
+  try {
+    return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).includes(`${directory}/`)
+  } catch (error) {
+    // proc(5): one that ends while its file is open cannot be read any more.
+    if (['ENOENT', 'ESRCH'].includes(codeOf(error) ?? '')) return false
+    throw error
+  }
 }
