@@ -1,4 +1,15 @@
-import { copyFile, cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import {
+  copyFile,
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { run } from '@holdfast/base'
@@ -69,7 +80,9 @@ export async function buildImage(
   const node = join(checkout, 'node_modules/.bin/node')
   await copyWithLibraries(root, node, '/usr/bin/node')
   for (const program of programs) await copyWithLibraries(root, program, program)
-  await cp(join(checkout, 'cli/dist'), join(root, 'holdfast'), { recursive: true })
+  // What other processes write into their compile cache meanwhile comes and goes.
+  const filter = (path: string) => basename(path) !== '.compile-cache'
+  await cp(join(checkout, 'cli/dist'), join(root, 'holdfast'), { recursive: true, filter })
   const list = await copyModules(kernelTree, root)
   await writeFile(join(root, 'lib/modules/order'), `${list.join('\n')}\n`)
   await add(root)
@@ -107,18 +120,33 @@ async function unpackKernel(): Promise<string> {
   const name = /Depends: (linux-image-\S+)/.exec(stdout.toString('utf8'))?.[1]
   if (name === undefined) throw new Error('apt knows no cloud kernel: run apt-get update')
   const cache = join(tmpdir(), 'holdfast-vm-kernel', name)
+  if (await isWhole(cache, name)) return join(cache, 'tree')
+  await mkdir(dirname(cache), { recursive: true })
+  // Tests side by side may all come here: each makes one of its own, and the first that is whole stays.
+  const own = await mkdtemp(`${cache}-`)
+  await download(own, name)
+  try {
+    await rename(own, cache)
+  } catch (error) {
+    if (!(await isWhole(cache, name))) throw error
+    await rm(own, { recursive: true })
+  }
+  return join(cache, 'tree')
+}
+
+async function isWhole(cache: string, name: string): Promise<boolean> {
+  return (await readFile(join(cache, 'done'), 'utf8').catch(() => '')) === name
+}
+
+async function download(cache: string, name: string): Promise<void> {
   const tree = join(cache, 'tree')
-  const done = join(cache, 'done')
-  if ((await readFile(done, 'utf8').catch(() => '')) === name) return tree
-  await mkdir(cache, { recursive: true })
   await run('apt-get', ['-q', 'download', name], { cwd: cache, timeout: 600_000 })
   const archive = (await readdir(cache)).find((file) => file.endsWith('.deb'))
   if (archive === undefined) throw new Error(`apt downloaded no package for ${name}`)
   await run('dpkg-deb', ['-x', join(cache, archive), tree])
   const [version = ''] = await readdir(join(tree, 'lib/modules'))
   await run('depmod', ['-b', tree, version])
-  await writeFile(done, name)
-  return tree
+  await writeFile(join(cache, 'done'), name)
 }
 
 /** Copies the modules with what they depend on; returns their names in loading order. */
