@@ -23,9 +23,6 @@ export interface CoordinatorPlace {
   log?: string
 }
 
-/** Milliseconds; a start may wait for a database, and this machine may be busy. */
-const readyWithin = 60_000
-
 /** One coordinator in a process of its own, started and stopped any number of times. */
 export class CoordinatorProcess extends ManagedProcess {
   readonly name: string
@@ -61,7 +58,7 @@ export class CoordinatorProcess extends ManagedProcess {
 
   protected override async launch(): Promise<RunningProgram> {
     const { command } = this.#place
-    const { running, ready } = await startReady(command, this.#arguments(), readyLine, readyWithin)
+    const { running, ready } = await startReady(command, this.#arguments(), readyLine)
     this.#identity = ready.identity
     return running
   }

@@ -12,7 +12,7 @@ import {
 } from '@holdfast/base'
 import { drillsFault } from './faults.ts'
 import type { Command } from './fleet.ts'
-import { ManagedProcess } from './managed-process.ts'
+import { ManagedProcess, readyWithin } from './managed-process.ts'
 import { portBeside } from './ports.ts'
 
 // A node of the local fleet: the real agent in a process of its own, with a directory, a disk that is
@@ -114,7 +114,7 @@ export class FleetNode extends ManagedProcess {
       program,
       [...args, ...this.#arguments()],
       (text) => text.includes('"ready"'),
-      { onLine: (text) => this.#heard(text), readyWithin: 120_000 },
+      { onLine: (text) => this.#heard(text), readyWithin },
     )
     const ready = parseJson(line, 'what the agent printed')
     this.#node = isObject(ready) ? (textOf(ready.node) ?? '') : ''

@@ -1,21 +1,20 @@
 import { type RunningProgram, startProgram } from '@holdfast/base'
 import type { Command } from './fleet.ts'
 
-/**
- * Starts a program and waits for the line that says it is ready, as `read` understands it.
- * @param readyWithin milliseconds; default that of `startProgram`
- */
+/** Milliseconds for a start: for what hangs, not for what is slow on a machine with much else to do. */
+export const readyWithin = 240_000
+
+/** Starts a program and waits for the line that says it is ready, as `read` understands it. */
 export async function startReady<T>(
   { program, args }: Command,
   more: readonly string[],
   read: (line: string) => T | undefined,
-  readyWithin?: number,
 ): Promise<{ running: RunningProgram; ready: T }> {
   const { running, line } = await startProgram(
     program,
     [...args, ...more],
     (text) => read(text) !== undefined,
-    readyWithin === undefined ? {} : { readyWithin },
+    { readyWithin },
   )
   const ready = read(line)
   if (ready === undefined) throw new Error('a line that was ready is ready') // it was chosen by this
