@@ -82,7 +82,8 @@ function isUnderWay(state: CeremonyState | undefined): boolean {
   return state === 'open' || state === 'met'
 }
 
-function notOpen(state: CeremonyState | undefined): Error {
+/** Of a ceremony that has ended already, or is gone. */
+export function notOpen(state: CeremonyState | undefined): Error {
   return ceremonyFault('ceremony.not_open', `the ceremony is ${state ?? 'gone'}`)
 }
 

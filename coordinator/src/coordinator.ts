@@ -61,6 +61,8 @@ export class Coordinator implements AsyncDisposable {
   #witnessed = 0
   /** When it was sealed by command: until then, what could open it no longer does by itself. */
   #sealedAt: number | undefined
+  /** How often that was. */
+  #seals = 0
   readonly #trustListeners: (() => void)[] = []
   #trust = ''
 
@@ -118,6 +120,11 @@ export class Coordinator implements AsyncDisposable {
 
   get sealedAt(): number | undefined {
     return this.#sealedAt
+  }
+
+  /** How often it was sealed by command: what began to open it before the last time must not do so. */
+  get seals(): number {
+    return this.#seals
   }
 
   /** The highest generation that a node or this host has witnessed. */
@@ -195,24 +202,30 @@ export class Coordinator implements AsyncDisposable {
     this.require('uninitialised')
     await checkClaimToken(this.directory, token)
     const { cluster, key, header, digest } = await claim(this, name, also)
-    await this.#adopt({ key, header, digest })
+    await this.#adopt({ key, header, digest }, this.#seals)
     this.#findings = { ...this.#findings, marker: 'present', header: 'valid' }
     return cluster
   }
 
   /**
    * Opens the sealed state with what the holders' ceremony gave.
-   * @throws Fault coordinator.header_invalid when it belongs to another state
+   * @param seals as it was when the shares were about to be read
+   * @throws Fault coordinator.header_invalid when it belongs to another state,
+   *   coordinator.data_key_sealed when it was sealed by command since
    */
-  async openWith(plaintext: Secret): Promise<void> {
+  async openWith(plaintext: Secret, seals: number): Promise<void> {
     const { header, digest } = this.#requireHeader()
     const context = { cluster: header.cluster, generation: header.generation, headerDigest: digest }
-    await this.#adopt({ key: readKey(plaintext, context), header, digest })
+    if (await this.#adopt({ key: readKey(plaintext, context), header, digest }, seals)) return
+    throw coordinatorFault('coordinator.data_key_sealed', 'it was sealed by command meanwhile', {
+      hint: 'begin another recovery: holdfast coordinator recover',
+    })
   }
 
   /** Forgets the data key; only a ceremony that begins from now on, or a restart, opens it again. */
   seal(): void {
     this.#sealedAt = this.clock.now()
+    this.#seals += 1
     this.#forget()
   }
 
@@ -269,9 +282,9 @@ export class Coordinator implements AsyncDisposable {
 
   /** @param digest of the prepared generation that is meant */
   async activateGeneration(digest: string, also: (work: Work) => Promise<void>): Promise<number> {
-    const current = this.#requireOpen()
+    const [current, seals] = [this.#requireOpen(), this.#seals]
     const next = await activateGeneration(this, current, digest, also)
-    await this.#adopt(next)
+    if (!(await this.#adopt(next, seals))) await this.refresh() // it stays sealed, in the new generation
     return next.header.generation
   }
 
@@ -289,10 +302,15 @@ export class Coordinator implements AsyncDisposable {
     await this.store[Symbol.asyncDispose]()
   }
 
-  async #adopt(open: OpenState): Promise<void> {
+  /** False when somebody has sealed it by command since it had been sealed `seals` times: that counts. */
+  async #adopt(open: OpenState, seals: number): Promise<boolean> {
     const { cluster, generation } = open.header
     if (this.#identity.temporary) await this.#bringIdentity(open)
     const seen = await this.host.look(cluster)
+    if (this.#seals !== seals) {
+      open.key[Symbol.dispose]()
+      return false
+    }
     // An old disk says nothing about how much newer the newest was.
     const before = seen.behind ? Math.max(seen.generation, generation + 1) : seen.generation
     this.#witnessed = Math.max(this.#witnessed, before)
@@ -304,6 +322,7 @@ export class Coordinator implements AsyncDisposable {
     this.#findings = { ...this.#findings, key: 'open', witnessed }
     this.#noticeTrust()
     await this.host.note({ cluster, generation: Math.max(generation, this.#witnessed) })
+    return true
   }
 
   async #bringIdentity({ key, header }: OpenState): Promise<void> {
@@ -313,7 +332,7 @@ export class Coordinator implements AsyncDisposable {
 
   async #tryMachines(): Promise<void> {
     const { header, digest } = this.#requireHeader()
-    const sealedAt = this.#sealedAt
+    const seals = this.#seals
     const ways = await this.store.read.selectFrom('ways').selectAll().execute()
     const context = { cluster: header.cluster, generation: header.generation, headerDigest: digest }
     let key: DataKey
@@ -329,9 +348,7 @@ export class Coordinator implements AsyncDisposable {
       this.#findings = { ...this.#findings, key: mismatch ? 'mismatch' : 'missing' }
       return
     }
-    // Somebody has sealed it by command while the machines were being asked: that counts.
-    if (this.#sealedAt !== sealedAt) return key[Symbol.dispose]()
-    await this.#adopt({ key, header, digest })
+    await this.#adopt({ key, header, digest }, seals)
   }
 
   async #readManifest(): Promise<void> {

@@ -14,6 +14,7 @@ import {
   stateDigest,
   stateOf,
 } from './ceremonies.ts'
+import { endUnused, notOpen } from './ceremony-end.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
 import type { Coordinator } from './coordinator.ts'
 import { coordinatorFault } from './faults.ts'
@@ -118,19 +119,28 @@ export async function combine(
   }
 }
 
-/** Opens the sealed state once enough holders have answered, and ends the ceremony. */
+/**
+ * Opens the sealed state once enough holders have answered, and ends the ceremony.
+ * @throws Fault coordinator.data_key_sealed when it is sealed by command meanwhile, ceremony.not_open
+ *   when it was before, or the ceremony was ended
+ */
 export async function finishRecovery(
   coordinator: Coordinator,
   deps: CeremonyDeps,
   ceremony: Ceremony,
 ): Promise<void> {
+  const { seals, sealedAt = 0 } = coordinator
+  const state = await stateOf(deps.store.read, ceremony.id)
+  // Whoever was the first has finished it, and since then it may have been sealed.
+  const follows = state === 'done' && ceremony.created > sealedAt
+  if (state !== 'met' && !follows) throw notOpen(state)
   using plaintext = await combine(
     coordinator,
     deps,
     ceremony,
     await holdersWay(coordinator, 'active'),
   )
-  await coordinator.openWith(plaintext)
+  await coordinator.openWith(plaintext, seals)
   await deps.store.write(async (work) => {
     // Several may finish it, each for itself; it is told once, and what was cancelled stays cancelled.
     if ((await stateOf(work, ceremony.id)) !== 'met') return
@@ -147,6 +157,31 @@ export async function finishRecovery(
       data,
     })
   })
+}
+
+/**
+ * Somebody seals this instance. A recovery that is under way ends with it: only one that begins from now
+ * on may open it again.
+ */
+export async function sealByCommand(
+  coordinator: Coordinator,
+  { store, clock }: CeremonyDeps,
+  by: { actor: string; subject: string },
+): Promise<void> {
+  await store.write(async (work) => {
+    await record(work, clock, { ...by, action: 'coordinator.seal', outcome: 'done' })
+    const underWay = await work
+      .selectFrom('ceremonies')
+      .select('id')
+      .where('kind', '=', 'recovery')
+      .where('state', 'in', ['open', 'met'])
+      .orderBy('created')
+      .orderBy('id')
+      .execute()
+    for (const { id } of underWay)
+      await endUnused(work, clock, { id, state: 'cancelled', action: 'ceremony.supersede' })
+  })
+  coordinator.seal()
 }
 
 /** A holder's wrapped share: public, and to be had at any time. */

@@ -94,7 +94,7 @@ async function follow(
   coordinator: Coordinator,
   deps: CeremonyDeps,
 ): Promise<ResumeEvent | undefined> {
-  const { header, sealedAt = 0 } = coordinator
+  const { header, sealedAt = 0, seals } = coordinator
   if (coordinator.reason !== 'key_missing') return undefined
   for (const ceremony of await listCeremonies(deps, ['done'])) {
     const fits = ceremony.kind === 'recovery' || ceremony.kind === 'holders'
@@ -104,7 +104,7 @@ async function follow(
     if (kept.length < ceremony.threshold || kept.some(({ sealed }) => sealed === '')) continue
     const sealed = await holdersWay(coordinator, 'active')
     using plaintext = await combine(coordinator, deps, ceremony, sealed)
-    await coordinator.openWith(plaintext)
+    await coordinator.openWith(plaintext, seals)
     return { what: 'followed', subject: ceremony.id }
   }
   return undefined

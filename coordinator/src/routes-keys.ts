@@ -5,6 +5,7 @@ import { makeBackup } from './backup.ts'
 import type { CeremonyDeps } from './ceremonies.ts'
 import { coordinatorFault } from './faults.ts'
 import { mount, mountStream, type ServerDeps } from './mount.ts'
+import { sealByCommand } from './recovery.ts'
 import { streamed } from './streamed.ts'
 import type { Caller } from './users.ts'
 import { addWay, dropWay, listWays, proveWay, rotateDataKey } from './way-changes.ts'
@@ -35,13 +36,8 @@ export function mountKeys(app: OpenAPIHono, deps: ServerDeps, ceremonies: Ceremo
     generation: await rotateDataKey(coordinator, ceremonies, actor(caller)),
   }))
   mount(app, deps, keyRoutes.seal, async ({ caller }) => {
-    const event = {
-      actor: actor(caller),
-      action: 'coordinator.seal',
-      subject: deps.instance ?? 'coordinator',
-    }
-    await recordAlone(store, clock, { ...event, outcome: 'done' })
-    coordinator.seal()
+    const by = { actor: actor(caller), subject: deps.instance ?? 'coordinator' }
+    await sealByCommand(coordinator, ceremonies, by)
     return { done: true }
   })
   // Each holds a connection to the store for as long as somebody fetches it.

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { cp, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { systemClock } from '@holdfast/base'
+import { isFault, systemClock } from '@holdfast/base'
 import { verifyAudit } from './audit.ts'
 import { backupFile, verifyBackup } from './backup-check.ts'
 import { expire, listCeremonies, readCeremony } from './ceremonies.ts'
@@ -22,7 +22,7 @@ import {
 import { dismiss, openDismissal } from './dismissal.ts'
 import { finish } from './finish.ts'
 import { proposeManifest } from './manifests.ts'
-import { openRecovery } from './recovery.ts'
+import { openRecovery, sealByCommand } from './recovery.ts'
 import { resume } from './resume.ts'
 import { openRollback } from './rollback.ts'
 import { addWay, dropWay, listWays, proveWay, rotateDataKey } from './way-changes.ts'
@@ -121,6 +121,37 @@ test('every reading of a secret is in the audit log, also one that fails while s
       ['node:one', 'done'],
       ['coordinator', 'failed'],
     ],
+  )
+})
+
+test('sealed while a recovery is being finished, or a generation made, it stays sealed', async () => {
+  await using here = await place()
+  await using coordinator = await running(here.options, people, 2)
+  const deps = depsOf(coordinator)
+  coordinator.seal()
+  const { id } = await openRecovery(coordinator, deps, 'test')
+  for (const who of [alice, bob]) await answerOne(coordinator, await readCeremony(deps, id), who)
+  const met = await readCeremony(deps, id)
+  assert.equal(met.state, 'met')
+  const late = [1, 2].map(() => finish(coordinator, deps, met))
+  coordinator.seal()
+  for (const end of await Promise.allSettled(late))
+    assert.ok(end.status === 'rejected' && isFault(end.reason, 'coordinator.data_key_sealed'))
+  assert.equal(coordinator.reason, 'key_missing')
+  await sealByCommand(coordinator, deps, { actor: 'test', subject: 'here' })
+  await assert.rejects(finish(coordinator, deps, met), { code: 'ceremony.not_open' })
+  await resume(coordinator, deps)
+  assert.equal(coordinator.reason, 'key_missing')
+  const another = await openRecovery(coordinator, deps, 'test')
+  assert.notEqual(another.id, id)
+  await answerAll(coordinator, another, [alice, bob])
+  assert.equal(coordinator.state, 'running')
+  const { digest } = await coordinator.prepareGeneration(coordinator.header?.holders)
+  const sealing = async () => coordinator.seal()
+  const generation = await coordinator.activateGeneration(digest, sealing)
+  assert.deepEqual(
+    [coordinator.reason, coordinator.header?.generation],
+    ['key_missing', generation],
   )
 })
 
