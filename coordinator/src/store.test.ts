@@ -102,6 +102,38 @@ for (const [name, engine] of Object.entries(engines)) {
 
     // SQLite has one process: service.ts locks the directory.
     if (name === 'postgresql')
+      test('a key that another instance takes while it is chosen is chosen anew', async () => {
+        await using other = await openStore(place.location)
+        const [inserted, tried] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+        const first = store.write(async (work) => {
+          await work.insertInto('leases').values(lease('free 1', 1)).execute()
+          inserted.resolve()
+          await tried.promise
+        })
+        await inserted.promise
+        let attempts = 0
+        const second = other.write(async (work) => {
+          attempts += 1
+          // The first choice is made before the other's key can be seen.
+          const rows =
+            attempts === 1
+              ? []
+              : await work
+                  .selectFrom('leases')
+                  .where('address', '=', 'free 1')
+                  .select('until')
+                  .execute()
+          const choice = rows.length === 0 ? 'free 1' : 'free 2'
+          const inserting = work.insertInto('leases').values(lease(choice, 2)).execute()
+          tried.resolve()
+          await inserting
+          return choice
+        })
+        await first
+        assert.deepEqual([await second, attempts], ['free 2', 2])
+      })
+
+    if (name === 'postgresql')
       test('two instances that open a new store at once make its schema once', async () => {
         await using other = await engine.start()
         const opened = await Promise.all([1, 2].map(() => openStore(other.location)))

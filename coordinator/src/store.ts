@@ -40,6 +40,7 @@ export type StoreLocation =
   | { engine: 'postgresql'; url: string | readonly string[] }
 
 const mostAttempts = 12
+const attemptsOfDuplicate = 5
 
 /**
  * Opens the store and brings its schema up to date.
@@ -124,7 +125,7 @@ async function serialisable<T>(
       announce('write', `${engine}: commit`)
       return result
     } catch (error) {
-      if (attempt >= mostAttempts || !isConflict(error)) throw error
+      if (attempt >= attemptsFor(error)) throw error
       await new Promise((resolve) => setTimeout(resolve, 2 ** attempt * (0.5 + Math.random())))
     }
   }
@@ -169,13 +170,15 @@ async function snapshotOf(database: Database, location: StoreLocation): Promise<
 }
 
 /**
- * SQLSTATE 40001 serialisation failure, 40P01 deadlock; SQLite 5 busy. Two instances that append to
- * the audit log at once also meet as a duplicate sequence number there.
+ * SQLSTATE 40001 serialisation failure, 40P01 deadlock; SQLite 5 busy. Two instances that choose a key by
+ * what they have read, as the next number of the audit log, the next epoch of a ward or a free address,
+ * also meet as a duplicate (PostgreSQL 15, 13.5 Serialization Failure Handling): that it is taken is seen
+ * at the next attempt. A duplicate for good, of which there is no other sign, is told after a few.
  */
-function isConflict(error: unknown): boolean {
+function attemptsFor(error: unknown): number {
   const { code, errcode, constraint } = error as Record<string, unknown>
-  if (code === '23505') return constraint === 'audit_key'
-  return code === '40001' || code === '40P01' || errcode === 5
+  if (code === '23505') return constraint === 'audit_key' ? mostAttempts : attemptsOfDuplicate
+  return code === '40001' || code === '40P01' || errcode === 5 ? mostAttempts : 1
 }
 
 /** One writer at a time within a process: instances may meet, but a process does not meet itself. */
