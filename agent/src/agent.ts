@@ -54,7 +54,10 @@ class RunningAgent implements Agent {
   readonly #incidents: string[] = []
   readonly #startedAt = performance.now()
   readonly #stop = new AbortController()
-  /** Resolves when the phase is that of this start: what was written down is that of the one before. */
+  /**
+   * Resolves when the phase is that of this start, and what the one before has left is resumed: what was
+   * written down is the phase of the one before. No hello is sent until then.
+   */
   readonly #looked = Promise.withResolvers<void>()
   readonly #reporting = new Reporting({
     report: () => this.report(),
@@ -192,8 +195,9 @@ class RunningAgent implements Agent {
     const device = await this.#vault.mapped()
     this.#works.start(device)
     await this.#runner.tell({ kind: 'started', open: device !== undefined })
-    this.#looked.resolve()
+    // Before there is a session: an order that comes now would be taken for one that was interrupted.
     await this.#commands.resume()
+    this.#looked.resolve()
   }
 
   async report(): Promise<NodeReport> {
