@@ -21,4 +21,5 @@ export { folderOfOthers, type Ownership, othersMayReplace } from './ownership.ts
 export { DurableRecord } from './record.ts'
 export { type Argument, programMissing, type RunOptions, type RunResult, run } from './run.ts'
 export { Secret } from './secret.ts'
+export { signalProcess } from './signal.ts'
 export { type RunningProgram, type StartOptions, startProgram } from './spawn.ts'

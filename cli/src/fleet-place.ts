@@ -9,6 +9,7 @@ import {
   isObject,
   lock,
   removeDurable,
+  signalProcess,
   systemClock,
 } from '@holdfast/base'
 import type { WholeFleet } from '@holdfast/drills'
@@ -107,18 +108,9 @@ async function clearRemains(directory: string): Promise<void> {
 /** Asks a process to end and waits for that; one that does not is ended. */
 async function endServer(pid: number, directory: string): Promise<void> {
   for (let round = 0; round < 100 && (await isServerOf(pid, directory)); round += 1) {
-    if (round === 0) signal(pid, 'SIGTERM')
-    if (round === 60) signal(pid, 'SIGKILL')
+    if (round === 0) signalProcess(pid, 'SIGTERM')
+    if (round === 60) signalProcess(pid, 'SIGKILL')
     await systemClock.sleep(100)
-  }
-}
-
-/** One that has ended since it was looked at is none any more. */
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name)
-  } catch (error) {
-    if (codeOf(error) !== 'ESRCH') throw error
   }
 }
 

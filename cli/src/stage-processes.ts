@@ -1,5 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises'
-import { codeOf, systemClock } from '@holdfast/base'
+import { signalProcess, systemClock } from '@holdfast/base'
 
 // A text that a test plays may start a program in the background and end it at its end, which a text
 // that fails never reaches. What is left is known by the stage's environment, which it has inherited.
@@ -10,12 +10,12 @@ const patience = 20_000
 /** Ends every process, but this one, whose environment has this line, and waits until they are gone. */
 export async function endProcessesWith(line: string): Promise<void> {
   const found = await processesWith(line)
-  for (const pid of found) signal(pid, 'SIGTERM')
+  for (const pid of found) signalProcess(pid, 'SIGTERM')
   for (let waited = 0; waited < patience; waited += 50) {
     if ((await processesWith(line)).length === 0) return
     await systemClock.sleep(50)
   }
-  for (const pid of await processesWith(line)) signal(pid, 'SIGKILL')
+  for (const pid of await processesWith(line)) signalProcess(pid, 'SIGKILL')
 }
 
 async function processesWith(line: string): Promise<number[]> {
@@ -29,12 +29,4 @@ async function processesWith(line: string): Promise<number[]> {
     }),
   )
   return having.flat()
-}
-
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name)
-  } catch (error) {
-    if (codeOf(error) !== 'ESRCH') throw error
-  }
 }

@@ -1,7 +1,7 @@
 import { access, chown, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
-import { freePort, programMissing, run } from '@holdfast/base'
+import { freePort, programMissing, run, signalProcess } from '@holdfast/base'
 
 // A real PostgreSQL 15 of its own for a test or a drill: a cluster in a temporary directory on a free port.
 // initdb refuses to run as root, so everything runs as Debian's user `postgres` then.
@@ -98,10 +98,10 @@ export async function startPostgres(): Promise<Postgres> {
       // Before its children are listed: it begins none any more.
       process.kill(parent, 'SIGSTOP')
       const children = await childrenOf(parent)
-      for (const pid of children) signal(pid, 'SIGSTOP')
+      for (const pid of children) signalProcess(pid, 'SIGSTOP')
       return {
         goOn: () => {
-          for (const pid of [parent, ...children]) signal(pid, 'SIGCONT')
+          for (const pid of [parent, ...children]) signalProcess(pid, 'SIGCONT')
         },
       }
     },
@@ -118,15 +118,6 @@ async function childrenOf(parent: number): Promise<number[]> {
   const path = `/proc/${parent}/task/${parent}/children`
   const children = (await readFile(path, 'utf8')).trim().split(/\s+/)
   return children.map(Number).filter((pid) => pid > 0)
-}
-
-/** To a process of the server's; one that has ended by itself needs none. */
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
-  }
 }
 
 /** A server that has been killed before has nothing left to stop. */
