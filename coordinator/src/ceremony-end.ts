@@ -1,5 +1,5 @@
 import type { Clock } from '@holdfast/base'
-import type { CeremonyState } from '@holdfast/protocol'
+import type { CeremonyKind, CeremonyState } from '@holdfast/protocol'
 import { record } from './audit.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
 import type { CeremonyDeps } from './ceremony-record.ts'
@@ -54,6 +54,23 @@ export async function endUnused(
   const { id, state, action, actor = 'coordinator' } = end
   await closeCeremony(work, id, state)
   await record(work, clock, { actor, action, subject: id, outcome: 'done' })
+}
+
+/** Ends what is under way of a kind, because something else has taken its place; `kept` digests go on. */
+export async function supersede(
+  work: Work,
+  clock: Clock,
+  kind: CeremonyKind,
+  kept: readonly string[] = [],
+): Promise<void> {
+  let underWay = work
+    .selectFrom('ceremonies')
+    .select('id')
+    .where('kind', '=', kind)
+    .where('state', 'in', ['open', 'met'])
+  if (kept.length > 0) underWay = underWay.where('digest', 'not in', kept)
+  for (const { id } of await underWay.orderBy('created').orderBy('id').execute())
+    await endUnused(work, clock, { id, state: 'cancelled', action: 'ceremony.supersede' })
 }
 
 /** The state of a ceremony now; undefined when there is none any more. */

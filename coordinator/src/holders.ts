@@ -10,7 +10,7 @@ import {
   openCeremony,
   requireMet,
 } from './ceremonies.ts'
-import { closeCeremony, endUnused } from './ceremony-end.ts'
+import { closeCeremony, supersede } from './ceremony-end.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
 import type { Coordinator } from './coordinator.ts'
 import type { Header } from './header.ts'
@@ -239,7 +239,10 @@ export async function beginHolderChange(
   actor: string,
 ): Promise<Ceremony> {
   const candidate = await coordinator.prepareGeneration(holders)
-  await supersede(coordinator.store, deps.clock, candidate.digest)
+  // An earlier change that was not finished has lost its candidate, so its ceremony ends.
+  await coordinator.store.write((work) =>
+    supersede(work, deps.clock, 'holders', [candidate.digest]),
+  )
   return await openCeremony(
     deps,
     {
@@ -251,23 +254,6 @@ export async function beginHolderChange(
     },
     actor,
   )
-}
-
-/** An earlier change that was not finished has lost its candidate, so its ceremony ends. */
-async function supersede(store: Store, clock: Clock, digest: string): Promise<void> {
-  await store.write(async (work) => {
-    const rows = await work
-      .selectFrom('ceremonies')
-      .select('id')
-      .where('kind', '=', 'holders')
-      .where('digest', '!=', digest)
-      .where('state', 'in', ['open', 'met'])
-      .orderBy('created')
-      .orderBy('id')
-      .execute()
-    for (const { id } of rows)
-      await endUnused(work, clock, { id, state: 'cancelled', action: 'ceremony.supersede' })
-  })
 }
 
 /** Second phase: enough new holders have proven their shares; the new generation becomes current. */

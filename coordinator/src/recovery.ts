@@ -14,7 +14,7 @@ import {
   stateDigest,
   stateOf,
 } from './ceremonies.ts'
-import { endUnused, notOpen } from './ceremony-end.ts'
+import { notOpen, supersede } from './ceremony-end.ts'
 import { ceremonyFault } from './ceremony-faults.ts'
 import type { Coordinator } from './coordinator.ts'
 import { coordinatorFault } from './faults.ts'
@@ -170,16 +170,7 @@ export async function sealByCommand(
 ): Promise<void> {
   await store.write(async (work) => {
     await record(work, clock, { ...by, action: 'coordinator.seal', outcome: 'done' })
-    const underWay = await work
-      .selectFrom('ceremonies')
-      .select('id')
-      .where('kind', '=', 'recovery')
-      .where('state', 'in', ['open', 'met'])
-      .orderBy('created')
-      .orderBy('id')
-      .execute()
-    for (const { id } of underWay)
-      await endUnused(work, clock, { id, state: 'cancelled', action: 'ceremony.supersede' })
+    await supersede(work, clock, 'recovery')
   })
   coordinator.seal()
 }
