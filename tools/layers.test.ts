@@ -75,6 +75,7 @@ const testSupport = [
   'coordinator/src/crash-fixture.ts',
   'coordinator/src/crash-join-fixture.ts',
   'coordinator/src/crash-reshare-fixture.ts',
+  'coordinator/src/engines-fixture.ts',
   'coordinator/src/kill-at-effect.ts',
   'coordinator/src/members-fixture.ts',
   'coordinator/src/process-fixture.ts',

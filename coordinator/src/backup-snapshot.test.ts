@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
-import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readdir, readlink } from 'node:fs/promises'
 import { after, before, test } from 'node:test'
 import { systemClock } from '@holdfast/base'
 import { sql } from 'kysely'
@@ -18,29 +16,18 @@ import {
 } from './backup-format.ts'
 import { readBundle } from './backup-read.ts'
 import { person, place, running } from './coordinator-fixture.ts'
-import { type Postgres, startPostgres } from './local-postgresql.ts'
+import { bothEngines, type Engines } from './engines-fixture.ts'
 import { restoreBackup } from './restore.ts'
 import { openStore, type Store, type StoreLocation } from './store.ts'
 import { newId } from './ways.ts'
 
 // What a backup reads while others write, on both engines: everything of one moment, and nobody waits.
 
-let directory: string
-let postgres: Postgres
-let locations: StoreLocation[]
-
+let engines: Engines
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'holdfast-snapshot-'))
-  postgres = await startPostgres()
-  locations = [
-    { engine: 'sqlite', path: join(directory, 'state.db') },
-    { engine: 'postgresql', url: postgres.url },
-  ]
+  engines = await bothEngines()
 })
-after(async () => {
-  await postgres[Symbol.asyncDispose]()
-  await rm(directory, { recursive: true })
-})
+after(() => engines[Symbol.asyncDispose]())
 
 const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
 const identity = { key: pair.privateKey, publicKey: pair.publicKey }
@@ -58,7 +45,7 @@ async function write(store: Store, from: number, to: number): Promise<void> {
 }
 
 test('a backup is a picture of one moment, and those who write do not wait for it', async () => {
-  for (const location of locations) {
+  for (const location of engines.locations) {
     await using store = await openStore(location)
     await write(store, 1, 250)
     const parts = makeBackup({ store, identity, clock: systemClock, bundle: newId() })
@@ -92,7 +79,7 @@ test('a backup is a picture of one moment, and those who write do not wait for i
 })
 
 test('a snapshot that was not read to its end is let go', async () => {
-  for (const location of locations) {
+  for (const location of engines.locations) {
     await using store = await openStore(location)
     // PostgreSQL gives ten connections; one that is lost each time would end this.
     for (let turn = 0; turn < 12; turn += 1) {
@@ -106,15 +93,15 @@ test('a snapshot that was not read to its end is let go', async () => {
     (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => '')),
   )
   assert.deepEqual(
-    open.filter((path) => path.startsWith(directory)),
+    open.filter((path) => path.startsWith(engines.directory)),
     [],
   )
 })
 
 test('a backup of one engine is restored into the other, to the last row', async () => {
   const people = ['alice', 'bob'].map(person)
-  const url = new URL(postgres.url)
-  await using admin = await openStore({ engine: 'postgresql', url: postgres.url })
+  const url = new URL(engines.postgres.url)
+  await using admin = await openStore({ engine: 'postgresql', url: engines.postgres.url })
   for (const name of ['origin', 'copy'])
     await sql.raw(`create database ${name}`).execute(admin.read)
   const other = (name: string): StoreLocation => {
@@ -147,7 +134,7 @@ test('a backup of one engine is restored into the other, to the last row', async
 })
 
 test('every table of a backup is read by its primary key', async () => {
-  const [location] = locations
+  const [location] = engines.locations
   assert.ok(location)
   await using store = await openStore(location)
   for (const table of backupTables) {

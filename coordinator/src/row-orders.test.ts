@@ -1,39 +1,25 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { manifestSchema } from '@holdfast/protocol/manifest'
 import { listCommands, orderCommand } from './commands.ts'
 import { openCommands } from './commands-delivery.ts'
 import { expireCommands } from './commands-end.ts'
 import { claimed, depsOf, place } from './coordinator-fixture.ts'
+import { bothEngines, type Engines } from './engines-fixture.ts'
 import { createInvite, listInvites } from './invites.ts'
-import { type Postgres, startPostgres } from './local-postgresql.ts'
 import { getNode } from './nodes.ts'
 import { belowMargin } from './reshare-shown.ts'
-import { openStore, type Store, type StoreLocation } from './store.ts'
+import { openStore, type Store } from './store.ts'
 import { addWay, listWays, rotateDataKey } from './way-changes.ts'
 
 // What people are shown, agents are told and the audit log keeps is in an order that means something: an
 // engine gives rows in any, most ids are random, and several things happen in one millisecond.
 
-let directory: string
-let postgres: Postgres
-let locations: StoreLocation[]
-
+let engines: Engines
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'holdfast-orders-'))
-  postgres = await startPostgres()
-  locations = [
-    { engine: 'sqlite', path: join(directory, 'state.db') },
-    { engine: 'postgresql', url: postgres.url },
-  ]
+  engines = await bothEngines()
 })
-after(async () => {
-  await postgres[Symbol.asyncDispose]()
-  await rm(directory, { recursive: true })
-})
+after(() => engines[Symbol.asyncDispose]())
 
 const clock = { now: () => 1_800_000_000_000, sleep: async () => undefined }
 const liveness = { now: clock.now(), silence: 100_000 }
@@ -59,7 +45,7 @@ async function putNodes(store: Store): Promise<void> {
 }
 
 test('nodes stand in the order of their names, wherever they are listed', async () => {
-  for (const location of locations) {
+  for (const location of engines.locations) {
     await using store = await openStore(location)
     await putNodes(store)
     const shown = await getNode(store.read, guardian, liveness)
@@ -77,7 +63,7 @@ test('nodes stand in the order of their names, wherever they are listed', async 
 })
 
 test('commands of one millisecond are told, listed and given up in the order in which they were given', async () => {
-  for (const location of locations) {
+  for (const location of engines.locations) {
     await using store = await openStore(location)
     const given: string[] = []
     for (let count = 0; count < 12; count += 1) {
@@ -117,7 +103,7 @@ test('commands of one millisecond are told, listed and given up in the order in 
 
 test('invites that end together stand in the order of their labels', async () => {
   const labels = ['rack 4', 'rack 1', 'rack 5', 'rack 3', 'rack 2', 'rack 6']
-  for (const location of locations) {
+  for (const location of engines.locations) {
     await using store = await openStore(location)
     for (const label of labels)
       await store.write((work) =>
