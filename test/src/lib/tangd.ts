@@ -23,10 +23,11 @@ export interface Tangd extends AsyncDisposable {
   readonly directory: string
   /** The `tang` configuration that pins its present signing key. */
   config(): Promise<{ url: string; thp: string }>
-  /** Thumbprint of a present signing key. */
+  /** Thumbprint of a present signing key: with several, of the first by file name. */
   thp(hash?: 'S1' | 'S256' | 'S512'): Promise<string>
-  /** Thumbprint of a present exchange key. */
+  /** Thumbprint of a present exchange key: with several, of the first by file name. */
   kid(): Promise<string>
+  /** The elliptic-curve keys that it shows, by file name; one of another type is nobody's pin. */
   keys(): Promise<EcPrivateJwk[]>
   addKey(key: EcPrivateJwk, use: 'exchange' | 'signing'): Promise<void>
   /** What `tangd-rotate-keys` does: hides all keys and makes a new pair. */
@@ -88,13 +89,11 @@ export async function startTangd(options: TangdOptions = {}): Promise<Tangd> {
 }
 
 async function readKeys(directory: string): Promise<EcPrivateJwk[]> {
-  const names = (await readdir(directory)).filter((name) => /^[^.].*\.jwk$/.test(name))
-  return await Promise.all(
-    names.map(async (name) => {
-      const text = await readFile(join(directory, name), 'utf8')
-      return parseJsonObject(text, name) as unknown as EcPrivateJwk // tangd's own key files
-    }),
+  const names = (await readdir(directory)).filter((name) => /^[^.].*\.jwk$/.test(name)).sort()
+  const keys = await Promise.all(
+    names.map(async (name) => parseJsonObject(await readFile(join(directory, name), 'utf8'), name)),
   )
+  return keys.filter(({ kty }) => kty === 'EC') as unknown as EcPrivateJwk[] // tangd's own key files
 }
 
 async function writeKey(
