@@ -151,7 +151,6 @@ export class ControlPlane implements AsyncDisposable {
   readonly coordinator: CoordinatorProcess
   readonly #place: ControlPlanePlace & { memory: string }
   readonly #nodes: FleetNode[] = []
-  readonly #ports = new Set<number>()
   #started = 0
   readonly #stack: AsyncDisposableStack
   #holders: readonly LocalHolder[] = []
@@ -224,7 +223,7 @@ export class ControlPlane implements AsyncDisposable {
     this.#started += 1 // before anything is waited for: several may be started at once
     const { directory, memory } = this.#place
     const place = { name, home: join(directory, 'nodes', name), memory: join(memory, name) }
-    const node = await FleetNode.launch({ ...place, command }, this.#ports)
+    const node = await FleetNode.launch({ ...place, command })
     if (this.#stack.disposed) {
       await node[Symbol.asyncDispose]()
       throw drillsFault('drills.interrupted', `${name} was started while its fleet ended`)

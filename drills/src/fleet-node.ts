@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { access, mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
+  freePort,
   isObject,
   messageOf,
   parseJson,
@@ -13,7 +14,6 @@ import {
 import { drillsFault } from './faults.ts'
 import type { Command } from './fleet.ts'
 import { ManagedProcess, readyWithin } from './managed-process.ts'
-import { portBeside } from './ports.ts'
 
 // A node of the local fleet: the real agent in a process of its own, with a directory, a disk that is
 // a sparse file, and a directory in memory that does not survive a power cut. A reboot is a file in
@@ -67,13 +67,10 @@ export class FleetNode extends ManagedProcess {
     this.#wireguardPort = wireguardPort
   }
 
-  /**
-   * Makes its directories (0700) and its blank disk, and starts it.
-   * @param given ports of others that may not listen yet; its own are added
-   */
-  static async launch(place: NodePlace, given = new Set<number>()): Promise<FleetNode> {
+  /** Makes its directories (0700) and its blank disk, and starts it. */
+  static async launch(place: NodePlace): Promise<FleetNode> {
     await mkdir(place.home, { recursive: true, mode: 0o700 })
-    const node = new FleetNode(place, await portBeside(given), await portBeside(given))
+    const node = new FleetNode(place, await freePort(), await freePort())
     const disk = await open(node.device, 'wx', 0o600)
     try {
       await disk.truncate(place.diskSize ?? defaultDisk)

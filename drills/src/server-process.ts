@@ -1,11 +1,10 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isObject, parseJson, type RunningProgram } from '@holdfast/base'
+import { freePort, isObject, parseJson, type RunningProgram } from '@holdfast/base'
 import { adminClient } from '@holdfast/keyserver'
 import { drillsFault } from './faults.ts'
 import type { Command, FleetServer } from './fleet.ts'
 import { ManagedProcess, startReady } from './managed-process.ts'
-import { portBeside } from './ports.ts'
 
 export interface ServerPlace {
   name: string
@@ -39,13 +38,10 @@ export class ServerProcess extends ManagedProcess implements FleetServer {
     this.#place = place
   }
 
-  /**
-   * Makes its folder (mode 0700) and starts it.
-   * @param given ports of others that may not listen yet; its own is added
-   */
-  static async launch(place: ServerPlace, given: Set<number>): Promise<ServerProcess> {
+  /** Makes its folder (mode 0700) and starts it. */
+  static async launch(place: ServerPlace): Promise<ServerProcess> {
     await mkdir(place.home, { recursive: true, mode: 0o700 })
-    const server = new ServerProcess(place, place.port ?? (await portBeside(given)))
+    const server = new ServerProcess(place, place.port ?? (await freePort()))
     await server.start()
     return server
   }
@@ -99,10 +95,9 @@ export async function launchServers(
   places: readonly ServerPlace[],
   onLaunch: (server: ServerProcess) => void = () => undefined,
 ): Promise<ServerProcess[]> {
-  const given = new Set(places.flatMap(({ port }) => port ?? []))
   const launched = await Promise.allSettled(
     places.map(async (place) => {
-      const server = await ServerProcess.launch(place, given)
+      const server = await ServerProcess.launch(place)
       onLaunch(server)
       return server
     }),
