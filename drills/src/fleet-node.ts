@@ -13,7 +13,7 @@ import {
 } from '@holdfast/base'
 import { drillsFault } from './faults.ts'
 import type { Command } from './fleet.ts'
-import { ManagedProcess, readyWithin } from './managed-process.ts'
+import { endsWithin, ManagedProcess, readyWithin } from './managed-process.ts'
 
 // A node of the local fleet: the real agent in a process of its own, with a directory, a disk that is
 // a sparse file, and a directory in memory that does not survive a power cut. A reboot is a file in
@@ -111,7 +111,7 @@ export class FleetNode extends ManagedProcess {
       program,
       [...args, ...this.#arguments()],
       (text) => text.includes('"ready"'),
-      { onLine: (text) => this.#heard(text), readyWithin },
+      { onLine: (text) => this.#heard(text), readyWithin, grace: endsWithin },
     )
     const ready = parseJson(line, 'what the agent printed')
     this.#node = isObject(ready) ? (textOf(ready.node) ?? '') : ''

@@ -1,8 +1,11 @@
-import { type RunningProgram, startProgram } from '@holdfast/base'
+import { readdir, readFile } from 'node:fs/promises'
+import { codeOf, type RunningProgram, startProgram, systemClock } from '@holdfast/base'
 import type { Command } from './fleet.ts'
 
 /** Milliseconds for a start: for what hangs, not for what is slow on a machine with much else to do. */
 export const readyWithin = 240_000
+/** Milliseconds for an orderly end, likewise: one that is cut off is another thing than was asked for. */
+export const endsWithin = 60_000
 
 /** Starts a program and waits for the line that says it is ready, as `read` understands it. */
 export async function startReady<T>(
@@ -14,7 +17,7 @@ export async function startReady<T>(
     program,
     [...args, ...more],
     (text) => read(text) !== undefined,
-    { readyWithin },
+    { readyWithin, grace: endsWithin },
   )
   const ready = read(line)
   if (ready === undefined) throw new Error('a line that was ready is ready') // it was chosen by this
@@ -73,6 +76,7 @@ export abstract class ManagedProcess implements AsyncDisposable {
     const running = this.#running
     running?.kill('SIGSTOP')
     try {
+      if (running !== undefined) await isStill(running.pid)
       return await action()
     } finally {
       running?.kill('SIGCONT')
@@ -89,5 +93,36 @@ export abstract class ManagedProcess implements AsyncDisposable {
     const running = this.#running
     this.#running = undefined
     return running
+  }
+}
+
+/**
+ * Resolves when none of its threads runs: each that is in the kernel stops when it comes back, and a
+ * file may come or go until then. @see proc(5) for the states; one that ends runs no more either.
+ */
+async function isStill(pid: number): Promise<void> {
+  while (!(await statesOf(pid)).every((state) => 'TtZX'.includes(state))) await systemClock.sleep(1)
+}
+
+/** The states of its threads; none of a process that has ended. */
+async function statesOf(pid: number): Promise<string[]> {
+  const folder = `/proc/${pid}/task`
+  const threads = await ifThere(readdir(folder))
+  const all = await Promise.all(
+    (threads ?? []).map(async (thread) => {
+      const stat = await ifThere(readFile(`${folder}/${thread}/stat`, 'utf8'))
+      return /\) (\w) /.exec(stat ?? '')?.[1] ?? 'X'
+    }),
+  )
+  return all
+}
+
+/** What is read of a thread, which may be gone meanwhile. */
+async function ifThere<T>(reading: Promise<T>): Promise<T | undefined> {
+  try {
+    return await reading
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ESRCH') return undefined
+    throw error
   }
 }
