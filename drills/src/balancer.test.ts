@@ -1,15 +1,16 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { describe, it } from 'node:test'
+import { freePort } from '@holdfast/base'
 import { startBalancer } from './balancer.ts'
 
 async function member(name: string): Promise<{ server: Server; port: number }> {
   const server = createServer((_request, response) => response.end(name))
-  server.listen(0, '127.0.0.1')
+  const port = await freePort() // nobody else takes it when it is closed
+  server.listen(port, '127.0.0.1')
   await once(server, 'listening')
-  return { server, port: (server.address() as AddressInfo).port } // a TCP server that listens
+  return { server, port }
 }
 
 async function ask(url: string): Promise<string> {
@@ -40,9 +41,9 @@ describe('the load balancer of the shared-set drills', () => {
 
   it('closes what is open when it is disposed', async () => {
     const silent = createServer(() => undefined)
-    silent.listen(0, '127.0.0.1')
+    const port = await freePort()
+    silent.listen(port, '127.0.0.1')
     await once(silent, 'listening')
-    const { port } = silent.address() as AddressInfo // a TCP server that listens
     const balancer = await startBalancer([port])
     const hanging = assert.rejects(ask(balancer.url))
     await once(silent, 'request')

@@ -103,9 +103,9 @@ describe('the answer to an exposure', () => {
   it('does not trust an impostor who signs with the exposed keys, as a plain rekey would', async () => {
     const { volume, name } = await makeVolume('mitm', server.url)
     const home = join(directory, 'impostor')
-    await cp(server.directory, join(home, 'keys'), { recursive: true, preserveTimestamps: true })
     const { port } = server
-    await server.stop()
+    await server.stop() // it writes down when its keys were used
+    await cp(server.directory, join(home, 'keys'), { recursive: true, preserveTimestamps: true })
     const command = { program: process.execPath, args: [keyserver] }
     await using impostors = new AsyncDisposableStack()
     const [impostor] = await launchServers(impostors, [{ name: 'tang', home, command, port }])

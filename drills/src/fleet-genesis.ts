@@ -50,13 +50,20 @@ export const genesisToPeers: Drill = {
 }
 
 async function hasWays(
-  { timeline }: Stage,
+  { timeline, signal }: Stage,
   step: string,
   plane: ControlPlane,
   node: FleetNode,
   wanted: 'temporary' | 'of guardians',
 ): Promise<void> {
-  const { epoch, report } = await plane.view(node)
+  const { epoch, report } = await plane.until(
+    `${node.name} says how it stands, now that it is enrolled`,
+    async () => {
+      const view = await plane.view(node)
+      return view.phase === 'open' ? view : undefined
+    },
+    signal,
+  )
   const { ways = [] } = report ?? {}
   // Several sets may have been begun until one was proven.
   const label = wanted === 'temporary' ? wanted : `epoch ${epoch}`

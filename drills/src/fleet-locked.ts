@@ -13,7 +13,7 @@ import type { FleetNode } from './fleet-node.ts'
 
 /** Milliseconds between two looks: one address may look sixty times in a minute. */
 const pause = 2_500
-const mostLooks = 48
+const mostLooks = 96
 
 /** Looks until something is so; a port that is not open yet is waited for. @throws Fault drills.timed_out */
 export async function lookUntil(

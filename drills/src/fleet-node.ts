@@ -53,6 +53,7 @@ export class FleetNode extends ManagedProcess {
   readonly #wireguardPort: number
   readonly #events: NodeEvent[] = []
   #node = ''
+  #phase: string | undefined
   #rebooting: Promise<void> | undefined
   #disposed = false
 
@@ -98,7 +99,7 @@ export class FleetNode extends ManagedProcess {
 
   /** The phase that it was last heard to be in. */
   get phase(): string | undefined {
-    return textOf(this.#last('phase')?.phase)
+    return this.#phase
   }
 
   protected override async launch(): Promise<RunningProgram> {
@@ -106,6 +107,7 @@ export class FleetNode extends ManagedProcess {
     // What only a boot makes, and a process that is started again finds.
     if (!(await exists(this.#bootId))) await writeDurable(this.#bootId, `${randomUUID()}\n`)
     this.#events.length = 0
+    this.#phase = undefined
     const { program, args } = this.#place.command
     const { running, line } = await startProgram(
       program,
@@ -195,6 +197,7 @@ export class FleetNode extends ManagedProcess {
   }
 
   #keep(event: NodeEvent): void {
+    if (event.kind === 'phase') this.#phase = textOf(event.phase)
     this.#events.push(event)
     if (this.#events.length > eventsKept) this.#events.shift()
   }

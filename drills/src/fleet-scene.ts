@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { readIfPresent } from '@holdfast/base'
 import { type ManifestInput, nodeRoutes, userRoutes } from '@holdfast/protocol'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
 import type { Stage } from './drill.ts'
@@ -70,7 +71,10 @@ export async function setGuardedFleet(
   return { plane, nodes }
 }
 
-/** Waits until a node is open and the coordinator knows it. */
+/**
+ * Waits until a node is open and the coordinator knows it. What the coordinator shows just after the node
+ * has come back is from before.
+ */
 export async function isOpen(
   { timeline, signal }: Stage,
   step: string,
@@ -81,7 +85,8 @@ export async function isOpen(
     `${node.name} is connected and open`,
     async () => {
       const found = await plane.view(node)
-      return found.connected && found.phase === 'open' ? found : undefined
+      const knows = found.connected && found.phase === 'open'
+      return node.phase === 'open' && knows ? found : undefined
     },
     signal,
   )
@@ -106,6 +111,30 @@ export async function staysLocked(
 
 function waits(node: FleetNode): string[] {
   return node.events.flatMap(({ kind, text }) => (kind === 'waiting' ? [String(text)] : []))
+}
+
+/**
+ * Waits until nodes have a document that says this: they are told within a second or so, and whatever is
+ * to be decided by it must not come before.
+ */
+export async function haveRead(
+  { signal }: Stage,
+  plane: ControlPlane,
+  nodes: readonly FleetNode[],
+  { document, says }: { document: 'freeze' | 'policy'; says: RegExp },
+): Promise<void> {
+  await plane.until(
+    `${document} is known to ${nodes.map(({ name }) => name).join(', ')}`,
+    async () => {
+      const texts = await Promise.all(
+        nodes.map(({ directory }) =>
+          readIfPresent(join(directory, 'documents', `${document}.json`), 1024 * 1024),
+        ),
+      )
+      return texts.every((text) => says.test(text?.toString('utf8') ?? '')) ? true : undefined
+    },
+    signal,
+  )
 }
 
 /** Waits for an entry of the audit log and claims that it is there. */

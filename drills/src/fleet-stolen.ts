@@ -9,7 +9,7 @@ import { setManifest } from './ceremony-scene.ts'
 import { type ControlPlane, fleetManifest } from './control-plane.ts'
 import type { Drill, Stage } from './drill.ts'
 import { FleetNode } from './fleet-node.ts'
-import { isAudited, isOpen, setGuardedFleet, staysLocked } from './fleet-scene.ts'
+import { haveRead, isAudited, isOpen, setGuardedFleet, staysLocked } from './fleet-scene.ts'
 
 const guardians = { count: 3, threshold: 2, margin: 1 }
 
@@ -22,10 +22,11 @@ export const diskCloned: Drill = {
   run: async (stage) => {
     const { timeline } = stage
     const { plane, nodes } = await setGuardedFleet(stage)
-    const [, , , original] = nodes
-    if (original === undefined) throw new Error('there are four nodes')
+    const [one, two, three, original] = nodes
+    if (!one || !two || !three || !original) throw new Error('there are four nodes')
+    const guards = [one, two, three]
     await vaultAlone(stage, plane, original)
-    await holdReleases(stage, plane)
+    await holdReleases(stage, plane, guards)
     const clone = await copyOf(stage, original)
     await staysLocked(stage, 'a copy with its keys is held by the guardians', clone, 1)
     await isAudited(stage, 'they raise an alarm at once', plane, {
@@ -36,7 +37,7 @@ export const diskCloned: Drill = {
       action: 'node.incident',
       text: /node\.twin_seen/,
     })
-    await freeze(stage, plane, original, 'its disk was copied')
+    await freeze(stage, plane, original, guards, 'its disk was copied')
     await clone.cutPower()
     await clone.start()
     await isToldFrozen(stage, clone)
@@ -102,13 +103,20 @@ async function digestOf(path: string): Promise<string> {
   return hash.digest('hex')
 }
 
-/** From now on the guardians announce a release and hold it for a minute: the holders approve that. */
-async function holdReleases({ timeline }: Stage, plane: ControlPlane): Promise<void> {
-  const rules = { guardians: { ...guardians, holdMinutes: 1 }, genesis: { peers: 3 } }
+/** From now on the guardians announce a release and hold it: the holders approve that. */
+async function holdReleases(
+  stage: Stage,
+  plane: ControlPlane,
+  guards: readonly FleetNode[],
+): Promise<void> {
+  const holdMinutes = 10
+  const rules = { guardians: { ...guardians, holdMinutes }, genesis: { peers: 3 } }
   const ceremony = await setManifest(plane.client, fleetManifest(plane.holders, 2, rules))
   for (const holder of plane.holders.slice(0, ceremony.threshold))
     await answer(plane.client, ceremony.id, softwareKey(holder))
-  timeline.note('from now on guardians announce a release, and hold it for a minute')
+  const says = new RegExp(`holdMinutes\\W+${holdMinutes}\\b`)
+  await haveRead(stage, plane, guards, { document: 'policy', says })
+  stage.timeline.note('from now on guardians announce a release, and hold it', { holdMinutes })
 }
 
 /** A whole copy, on a machine with a memory and a port of its own. */
@@ -131,14 +139,16 @@ async function copyOf(
 }
 
 async function freeze(
-  { timeline }: Stage,
+  stage: Stage,
   plane: ControlPlane,
   { node, name }: FleetNode,
+  guards: readonly FleetNode[],
   reason: string,
 ): Promise<void> {
   await plane.client.call(nodeRoutes.freeze, { params: { node }, body: { reason } })
   const { frozen } = await plane.client.call(nodeRoutes.get, { params: { node } })
-  timeline.proves('it is frozen', frozen, { node: name, reason })
+  await haveRead(stage, plane, guards, { document: 'freeze', says: new RegExp(node) })
+  stage.timeline.proves('it is frozen, and its guardians know', frozen, { node: name, reason })
 }
 
 /** Waits until enough guardians have said why. */
@@ -160,10 +170,10 @@ export const stolenNodeFrozen: Drill = {
     'It is frozen before the thief has found a socket: started again, its guardians answer nothing, and say so. Found again and released, it opens by itself.',
   run: async (stage) => {
     const { plane, nodes } = await setGuardedFleet(stage)
-    const [, stolen, guardian] = nodes
-    if (stolen === undefined || guardian === undefined) throw new Error('there are four nodes')
+    const [one, stolen, three, four] = nodes
+    if (!one || !stolen || !three || !four) throw new Error('there are four nodes')
     await stolen.cutPower()
-    await freeze(stage, plane, stolen, 'stolen')
+    await freeze(stage, plane, stolen, [one, three, four], 'stolen')
     await stolen.start()
     await staysLocked(stage, 'started by its thief it stays locked', stolen)
     await isToldFrozen(stage, stolen)

@@ -22,6 +22,7 @@ export const keysCarriedToSite: Drill = {
     const elsewhere = await makeOwned(stage, machine, 'elsewhere', policy)
     const before = await copyDisk(atSite, join(directory, 'copy-from-before.img'))
     await ensureDirectory(join(directory, 'bag'))
+    await server.stop() // it writes down when its keys were used
     await run('cp', ['-a', '--', server.directory, join(directory, 'bag', 'keys')])
     timeline.note('the keys are carried to the site', { from: server.name })
     await withCarriedServer(stage, server, async () => {

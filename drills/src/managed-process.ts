@@ -108,13 +108,12 @@ async function isStill(pid: number): Promise<void> {
 async function statesOf(pid: number): Promise<string[]> {
   const folder = `/proc/${pid}/task`
   const threads = await ifThere(readdir(folder))
-  const all = await Promise.all(
+  return await Promise.all(
     (threads ?? []).map(async (thread) => {
       const stat = await ifThere(readFile(`${folder}/${thread}/stat`, 'utf8'))
       return /\) (\w) /.exec(stat ?? '')?.[1] ?? 'X'
     }),
   )
-  return all
 }
 
 /** What is read of a thread, which may be gone meanwhile. */

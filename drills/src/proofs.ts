@@ -23,7 +23,7 @@ export class Proofs {
   async rehearse(signal?: AbortSignal): Promise<FleetRehearsal> {
     const { device } = this.#volume
     try {
-      const options = { timeout: 5_000, ...(signal === undefined ? {} : { signal }) }
+      const options = { timeout: 20_000, ...(signal === undefined ? {} : { signal }) }
       const { ways } = await rehearseVault(this.#deps, { device }, options)
       const at = systemClock.now()
       const bound = ways.flatMap((one) => this.#boundWay(one, at))

@@ -17,6 +17,8 @@ import { launchServers, type ServerProcess } from './server-process.ts'
 // opens, and that it stays shut.
 
 const volumeSize = 32 * 1024 * 1024
+/** Milliseconds for a pin: those that are away refuse at once, and the others may be slow. */
+const patience = 60_000
 
 /** Argon2id as an owner's passphrase has it, at the smallest cost there is: drills type it often. */
 export const smallArgon: KeyDerivation = {
@@ -90,7 +92,7 @@ export async function opens(
   { device }: VolumeRef,
   options: UnlockOptions = {},
 ): Promise<void> {
-  const limits = { timeout: 5_000, signal, testOnly: true }
+  const limits = { timeout: patience, signal, testOnly: true }
   const { keyslot, by } = await unlockVault(deps, { device }, { ...limits, ...options })
   timeline.proves(step, true, { device, by, ...(keyslot === undefined ? {} : { keyslot }) })
 }
@@ -103,7 +105,7 @@ export async function staysShut(
   { device }: VolumeRef,
   options: UnlockOptions = {},
 ): Promise<void> {
-  const limits = { timeout: 5_000, signal, testOnly: true }
+  const limits = { timeout: patience, signal, testOnly: true }
   await timeline.refuses(step, shut, () => unlockVault(deps, { device }, { ...limits, ...options }))
 }
 

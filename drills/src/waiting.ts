@@ -28,7 +28,7 @@ export class Waiting {
       if (event.state === 'retrying') this.#retries += 1
       for (const watcher of this.#watchers) watcher(event)
     }
-    const how = { retry: true, timeout: 5_000, testOnly: true, signal, onEvent, ...options }
+    const how = { retry: true, timeout: 60_000, testOnly: true, signal, onEvent, ...options }
     this.opened = unlockVault(deps, { device }, how).finally(() => {
       this.#waits = false
     })
