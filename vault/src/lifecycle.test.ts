@@ -276,7 +276,7 @@ describe('a vault from creation to change', () => {
     const retrying = Promise.withResolvers<void>()
     const waiting = unlockVault(deps, volume, {
       retry: true,
-      signal: AbortSignal.timeout(60_000),
+      signal: AbortSignal.timeout(240_000),
       onEvent: ({ state }) => state === 'retrying' && retrying.resolve(),
     })
     await retrying.promise
