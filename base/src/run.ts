@@ -176,7 +176,7 @@ function failed(program: string, words: string[], result: RunResult): Error {
  * Node has no call for this; the `flock` program locks the description that it inherits.
  */
 export async function lockDescriptor(descriptor: number): Promise<boolean> {
-  const options = { accept: [0, 1], timeout: 10_000 }
+  const options = { accept: [0, 1] }
   const words = ['--exclusive', '--nonblock', '3']
   const result = await execute('flock', words, [descriptor], options)
   if (!options.accept.includes(result.code)) throw failed('flock', words, result)
