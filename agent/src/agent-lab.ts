@@ -91,6 +91,8 @@ export interface AgentLab extends AsyncDisposable {
 const p256 = (): KeyObject => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
 const newId = () => randomBytes(16).toString('base64url')
 const cluster = 'c'.repeat(22)
+/** Milliseconds for one request to a node, which may be slow. */
+const patience = 60_000
 
 export async function agentLab(): Promise<AgentLab> {
   const stack = new AsyncDisposableStack()
@@ -131,7 +133,7 @@ export async function agentLab(): Promise<AgentLab> {
     const port = await until('an open port', () => last('enrolment_port')?.port)
     const code = await until('a code', () => last('code')?.code)
     using secret = parseCode(code)
-    const carded = await fetchCard(`127.0.0.1:${port}`, secret)
+    const carded = await fetchCard(`127.0.0.1:${port}`, secret, { timeout: patience })
     shown = carded.card
     const keys = Object.entries(holders).map(([name, key]) => [name, publicPem(key)])
     await carded.push({
@@ -169,7 +171,7 @@ export async function agentLab(): Promise<AgentLab> {
         const url = `https://127.0.0.1:${options.peerPort}${path}`
         const given = body === undefined ? {} : { body: JSON.stringify(body) }
         const method = body === undefined ? 'GET' : 'POST'
-        const reply = await exchange(url, { method, tls, ...given })
+        const reply = await exchange(url, { method, tls, timeout: patience, ...given })
         return { status: reply.status, body: JSON.parse(reply.body) }
       } finally {
         tls.destroy()

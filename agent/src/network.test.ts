@@ -115,7 +115,7 @@ async function enrol(it: Machine, genesis: boolean, fleet: PeerFleet, coordinato
   const shown = await until('a code', () => it.events.findLast((event) => event.kind === 'code'))
   await until('an open port', () => it.events.find(({ kind }) => kind === 'enrolment_port'))
   using code = parseCode(shown.kind === 'code' ? shown.code : '')
-  const carded = await fetchCard(`${it.outside}:9999`, code)
+  const carded = await fetchCard(`${it.outside}:9999`, code, { timeout: 60_000 })
   it.card = carded.card
   await carded.push({
     ...coordinator.enrolment,

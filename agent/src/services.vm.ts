@@ -82,7 +82,7 @@ async function resultOf(lab: AgentLab, ...order: Parameters<AgentLab['command']>
 
 /** The services as the command shows them, once they are as `wanted`. */
 async function shown(lab: AgentLab, wanted: (states: Map<string, string>) => boolean) {
-  for (let turn = 0; turn < 60; turn += 1) {
+  for (let turn = 0; turn < 240; turn += 1) {
     const { data } = await resultOf(lab, 'services')
     const found = (data?.services ?? []) as { name: string; state: string; detail?: string }[]
     if (wanted(new Map(found.map(({ name, state }) => [name, state])))) return found
@@ -103,10 +103,19 @@ async function first(lab: AgentLab): Promise<void> {
     lab.reports.findLast(({ services: each }) => each.hungry === 'failed'),
   )
   step('report', { services: report.services })
-  const data = `/var/lib/private/holdfast-services/probe.data/facts.json`
-  const facts = JSON.parse(await readFile(data, 'utf8'))
+  const facts = await written('/var/lib/private/holdfast-services/probe.data/facts.json')
   const own = { mnt: await readlink('/proc/1/ns/mnt'), uts: await readlink('/proc/1/ns/uts') }
   step('sandbox', { facts, own, mounts: await mounts() })
+}
+
+/** What a service writes some time after it has begun to run. */
+async function written(path: string): Promise<unknown> {
+  for (let turn = 0; turn < 240; turn += 1) {
+    const text = await readFile(path, 'utf8').catch(() => '')
+    if (text.endsWith('}')) return JSON.parse(text)
+    await systemClock.sleep(500)
+  }
+  throw new Error(`nobody has written ${path}`)
 }
 
 async function mounts(): Promise<string[]> {
