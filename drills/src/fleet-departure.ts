@@ -1,5 +1,4 @@
 import { run } from '@holdfast/base'
-import { nodeRoutes } from '@holdfast/protocol'
 import type { ControlPlane, NodeView } from './control-plane.ts'
 import type { Drill, Stage } from './drill.ts'
 import type { FleetNode } from './fleet-node.ts'
@@ -69,13 +68,21 @@ async function withoutLeaver(
 }
 
 async function isGone(
-  { timeline }: Stage,
+  { timeline, signal }: Stage,
   plane: ControlPlane,
-  { node, device }: FleetNode,
+  leaver: FleetNode,
 ): Promise<void> {
-  const { phase } = await plane.client.call(nodeRoutes.get, { params: { node } })
-  timeline.proves('the coordinator knows that it has left', phase === 'left', { phase })
-  const left = await keyslots(device)
+  // Its receipt may be there before its last report.
+  const phase = await plane.until(
+    `${leaver.name} has left`,
+    async () => {
+      const view = await plane.view(leaver)
+      return view.phase === 'left' ? view.phase : undefined
+    },
+    signal,
+  )
+  timeline.proves('the coordinator knows that it has left', true, { phase })
+  const left = await keyslots(leaver.device)
   timeline.proves('its vault is destroyed', left === 0, { keyslots: left })
 }
 
