@@ -95,9 +95,8 @@ test('a reboot takes the agent down and is answered by the one that comes back',
   const running = await enrolled(lab, more)
   const id = await lab.command('reboot')
   await running.ended
-  assert.ok(
-    lab.frames.some((frame) => frame.kind === 'output' && frame.command === id),
-    'the coordinator has heard that it goes down',
+  await lab.until('a word that it goes down', () =>
+    lab.frames.find((frame) => frame.kind === 'output' && frame.command === id),
   )
   const isResult = (frame: AgentLab['frames'][number]) =>
     frame.kind === 'result' && frame.command === id
