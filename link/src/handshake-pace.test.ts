@@ -18,6 +18,8 @@ interface Paced extends AsyncDisposable {
   secured: number
   /** `begun` with the address, in this order. */
   log: string[]
+  /** Resolves when the server has been told of so many connections. */
+  came(count: number): Promise<void>
 }
 
 async function paced(options: PaceOptions): Promise<Paced> {
@@ -36,11 +38,18 @@ async function paced(options: PaceOptions): Promise<Paced> {
     here.secured += 1
   })
   const pace = paceHandshakes(server, options)
+  let told = 0
+  server.on('connection', () => {
+    told += 1
+  })
+  const came = async (count: number) => {
+    while (told < count) await once(server, 'connection')
+  }
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo // a listening TCP server has one
   return Object.assign(here, {
-    ...{ server, port, pace },
+    ...{ server, port, pace, came },
     [Symbol.asyncDispose]: async () => {
       pace[Symbol.dispose]()
       for (const socket of sockets) socket.destroy()
@@ -89,10 +98,15 @@ test('whoever says nothing gives its place up and is not cut off for it', async 
   assert.equal(silent.socket.destroyed, false)
 })
 
-test('whoever has waited too long is let go before its handshake is begun', async () => {
-  await using here = await paced({ atOnce: 1, share: 2_000, patience: 20 })
+test('whoever has waited too long is let go before its handshake is begun', async (t) => {
+  // The silent one's share ends when all others wait, however slowly they have come.
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  await using here = await paced({ atOnce: 1, share: 2_000, patience: 0 })
   using silent = disposed(await mute(here.port))
-  assert.deepEqual(await many(5, here.port), [false, false, false, false, false])
+  const late = many(5, here.port)
+  await here.came(6)
+  t.mock.timers.tick(2_000)
+  assert.deepEqual(await late, [false, false, false, false, false])
   assert.equal(here.begun, 1)
   assert.equal(silent.socket.destroyed, false)
   assert.equal(await shake(here.port), true)

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:https'
 import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net'
 import { test } from 'node:test'
-import { type Clock, systemClock } from '@holdfast/base'
+import { type Clock, freePort, systemClock } from '@holdfast/base'
 import { type AgentFrame, agentPath, type NodeReport } from '@holdfast/protocol/frames'
 import { WebSocket } from 'ws'
 import { alwaysValid, certificateRequest, issue, selfSigned } from './certificate.ts'
@@ -212,13 +212,12 @@ test('a frame that was handled but not acknowledged comes a second time', async 
   const here = await world()
   const seen: Report[] = []
   const { promise: handled, resolve } = Promise.withResolvers<void>()
-  await using first = await coordinator(here, {
-    onFrame: async (_session, frame) => {
-      seen.push(frame)
-      resolve()
-      await new Promise(() => undefined) // the process dies before it can say that it is done
-    },
-  })
+  const onFrame: AcceptOptions['onFrame'] = async (_session, frame) => {
+    seen.push(frame)
+    resolve()
+    await new Promise(() => undefined) // the process dies before it can say that it is done
+  }
+  await using first = await coordinator(here, { onFrame }, await freePort())
   await using session = agent(here, [first.url])
   await first.opened()
   const delivered = session.deliver(resultFrame('a'))

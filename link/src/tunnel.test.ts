@@ -28,7 +28,7 @@ interface Machine {
 const ip = (...args: string[]) => run('ip', args)
 
 async function network(count: number) {
-  const tag = randomBytes(2).toString('hex')
+  const tag = randomBytes(4).toString('hex') // a name of an interface has 15 characters at most
   const bridge = `hfb${tag}`
   const machines: Machine[] = []
   const dispose = async () => {
