@@ -1,7 +1,5 @@
-import { randomInt } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
-import { run, startProgram } from '@holdfast/base'
+import { freePort, run, startProgram } from '@holdfast/base'
 
 /** A real TPM 2.0 in software. */
 export interface Swtpm extends AsyncDisposable {
@@ -51,19 +49,14 @@ async function untilItAnswers(environment: Record<string, string>): Promise<void
   throw new Error('swtpm does not answer')
 }
 
-/** A port whose successor is free too: swtpm's tools expect the control channel there. */
+/**
+ * A port that is given to nobody else, nor is its successor, where swtpm's tools expect the control
+ * channel.
+ */
 async function freePair(): Promise<number> {
   for (let attempt = 0; attempt < 50; attempt += 1) {
-    const first = randomInt(10_000, 30_000) // below the ports that others are given
-    if ((await isFree(first)) && (await isFree(first + 1))) return first
+    const first = await freePort()
+    if ((await freePort('127.0.0.1', () => first + 1)) === first + 1) return first
   }
   throw new Error('there are no two free ports in a row')
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer()
-    server.on('error', () => resolve(false))
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
-  })
 }
