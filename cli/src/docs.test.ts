@@ -27,6 +27,7 @@ const pages = [
   ...(existsSync(join(root, 'README.md')) ? ['README.md'] : []),
   ...readdirSync(guide)
     .filter((name) => name.endsWith('.md'))
+    .sort()
     .map((name) => join('docs/operator', name)),
 ]
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { isObject, parseJsonObject } from '@holdfast/base'
+import { isObject, parseJsonObject, type RunResult } from '@holdfast/base'
 import { agentOf } from './agent-processes.ts'
 import { examine } from './doctor-findings.ts'
 import { broken, node as nodeOf, now, requireCommands } from './doctor-fixture.ts'
@@ -89,17 +89,24 @@ async function firstCommand(directory: string, words: string): Promise<string> {
   return Array.isArray(next) ? String(next[0]) : ''
 }
 
+/** What a look gives as soon as it says this: a node may be out of reach for a moment. */
+async function untilItSays(look: () => Promise<RunResult>, pattern: RegExp): Promise<RunResult> {
+  for (const deadline = performance.now() + 240_000; ; ) {
+    const seen = await look()
+    if (pattern.test(seen.stdout.toString('utf8'))) return seen
+    assert.ok(performance.now() < deadline, `${seen.stdout.toString('utf8')}${seen.stderr}`)
+  }
+}
+
 /** A node that comes back while two of three key servers are away says so, and what to type. */
 async function startWithoutServers(directory: string, type: (command: string) => Promise<void>) {
   for (const stop of ['up stop server-1', 'up stop server-2', 'node kill node-3'])
     await type(`holdfast ${stop}`)
   await type('holdfast node start node-3')
-  let said = ''
-  const deadline = performance.now() + 240_000
-  while (!said.includes('"reason":"pins"') && performance.now() < deadline) {
-    const { stdout } = await stage.shell(`cd ${directory} && holdfast node status node-3 --json`)
-    said = stdout.toString('utf8')
-  }
+  const status = (more: string) =>
+    stage.shell(`cd ${directory} && holdfast node status node-3${more}`)
+  const told = await untilItSays(() => status(' --json'), /"reason":"pins"/)
+  const said = told.stdout.toString('utf8')
   const { locked } = parseJsonObject(said, 'the status')
   assert.ok(isObject(locked) && isObject(locked.guardians), said)
   assert.equal(locked.guardians.answered, 2)
@@ -108,9 +115,8 @@ async function startWithoutServers(directory: string, type: (command: string) =>
     'holdfast up start server-1',
     'holdfast up start server-2',
   ])
-  const { stdout, code } = await stage.shell(`cd ${directory} && holdfast node status node-3`)
-  assert.equal(code, 2)
-  assert.match(stdout.toString('utf8'), /^tang {8}http:.*\nnext {8}holdfast up start server-1$/ms)
+  const expected = /^tang {8}http:.*\nnext {8}holdfast up start server-1$/ms
+  assert.equal((await untilItSays(() => status(''), expected)).code, 2)
   for (const name of ['server-1', 'server-2']) await type(`holdfast up start ${name}`)
 }
 

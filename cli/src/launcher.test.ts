@@ -35,6 +35,9 @@ after(async () => {
   await rm(root, { recursive: true, force: true })
 })
 
+/** Seconds, by which files are newer than others however long the test takes. */
+const hour = 3600
+
 async function launch(program: string, ...words: string[]) {
   const result = await run(program, words, {
     accept: [0, 7],
@@ -51,17 +54,17 @@ test('without a bundle the sources run, on the pinned Node', async () => {
 test('a bundle that is newer than the sources runs', async () => {
   await mkdir(join(root, 'cli/dist'), { recursive: true })
   await writeFile(join(root, 'cli/dist/holdfast.mjs'), "console.log('bundle')")
-  await later(join(root, 'cli/dist/holdfast.mjs'), 10)
+  await later(join(root, 'cli/dist/holdfast.mjs'), hour)
   assert.equal((await launch(join(root, 'cli/bin/holdfast'))).out, 'bundle')
 })
 
 test('a bundle that is older than a source of any part does not', async () => {
   for (const part of parts) {
-    await later(join(root, part, 'src/index.ts'), 20)
+    await later(join(root, part, 'src/index.ts'), 2 * hour)
     assert.equal((await launch(join(root, 'cli/bin/holdfast'))).out, 'source', part)
-    await later(join(root, part, 'src/index.ts'), -20)
+    await later(join(root, part, 'src/index.ts'), -hour)
   }
-  await later(join(root, 'seal/src/index.ts'), 20)
+  await later(join(root, 'seal/src/index.ts'), 2 * hour)
 })
 
 test('a link to it is followed, as npm makes one', async () => {

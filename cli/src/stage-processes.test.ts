@@ -15,11 +15,12 @@ test('what a text has left in the background ends with the stage, and nothing el
     const text = 'sleep 1000 2> /dev/null & echo $!; exec sleep 1000'
     return await startProgram('sh', ['-c', text], () => true, { environment })
   }
-  const [ours, other] = [await start('/here'), await start('/here/too')]
+  const here = `/here/${process.pid}` // and nobody else's test of this name
+  const [ours, other] = [await start(here), await start(`${here}/too`)]
   await using _other = other.running
-  await endProcessesWith('STAGE=/here')
+  await endProcessesWith(`STAGE=${here}`)
   await ours.running.ended
   assert.deepEqual([await runs(ours.line), await runs(other.line)], [false, true])
-  await endProcessesWith('STAGE=/here/too')
+  await endProcessesWith(`STAGE=${here}/too`)
   assert.equal(await runs(other.line), false)
 })

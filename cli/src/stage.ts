@@ -8,6 +8,7 @@ import { bundle } from '../build/bundle.ts'
 import { StageCoordinator } from './stage-coordinator.ts'
 import { StageFleet, secondUser } from './stage-fleet.ts'
 import { endProcessesWith } from './stage-processes.ts'
+import { escaped } from './transcript.ts'
 
 // What the tests of this part run commands in: a directory with everything that the examples of
 // the help and the documents name, on real key servers and real LUKS2 volumes. Names from the
@@ -126,9 +127,12 @@ export class Stage implements AsyncDisposable {
     )
   }
 
-  /** Replaces the documents' names by the real ones. */
+  /** Replaces the documents' names by the real ones, in one pass: an id may hold what is a name. */
   real(text: string): string {
-    return this.#allNames().reduce((changed, [from, to]) => changed.replaceAll(from, to), text)
+    const names = this.#allNames()
+    const real = new Map(names.toReversed()) // of two that are alike the first counts
+    const anyName = new RegExp(names.map(([from]) => escaped(from)).join('|'), 'g')
+    return text.replace(anyName, (from) => real.get(from) ?? from)
   }
 
   /** Replaces real names by the documents' ones, in what a command printed. */

@@ -75,7 +75,8 @@ export function matches(expected: readonly string[], printed: string): boolean {
   return new RegExp(`^${pattern}$`).test(text.replaceAll(/[ \t]+\n/g, '\n'))
 }
 
-function escaped(text: string): string {
+/** A pattern for this very text. */
+export function escaped(text: string): string {
   return text.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')
 }
 
