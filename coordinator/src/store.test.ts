@@ -133,6 +133,38 @@ for (const [name, engine] of Object.entries(engines)) {
         assert.deepEqual([await second, attempts], ['free 2', 2])
       })
 
+    test('a change that meets those of somebody else again and again comes through', async () => {
+      await using other = await openStore(place.location)
+      await store.write((work) => work.insertInto('leases').values(lease('met', 0)).execute())
+      const raised = (through: Store, meanwhile: () => Promise<void>) =>
+        through.write(async (work) => {
+          const { until } = await work
+            .selectFrom('leases')
+            .select('until')
+            .where('address', '=', 'met')
+            .executeTakeFirstOrThrow()
+          await meanwhile()
+          await work
+            .updateTable('leases')
+            .set({ until: until + 1 })
+            .where('address', '=', 'met')
+            .execute()
+        })
+      const times = name === 'postgresql' ? 20 : 3 // SQLite has one process in earnest
+      let met = 0
+      await raised(store, async () => {
+        if (met === times) return
+        met += 1
+        await raised(other, async () => undefined)
+      })
+      const { until } = await store.read
+        .selectFrom('leases')
+        .select('until')
+        .where('address', '=', 'met')
+        .executeTakeFirstOrThrow()
+      assert.deepEqual([met, until], [times, times + 1])
+    })
+
     if (name === 'postgresql')
       test('two instances that open a new store at once make its schema once', async () => {
         await using other = await engine.start()

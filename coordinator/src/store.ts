@@ -39,8 +39,10 @@ export type StoreLocation =
   | { engine: 'sqlite'; path: string }
   | { engine: 'postgresql'; url: string | readonly string[] }
 
-const mostAttempts = 12
-const attemptsOfDuplicate = 5
+type Meeting = 'conflict' | 'duplicate' | 'busy'
+
+/** How often a transaction may meet others in each of these ways before it is given up. */
+const mostMeetings: Readonly<Record<Meeting, number>> = { conflict: 100, duplicate: 5, busy: 12 }
 
 /**
  * Opens the store and brings its schema up to date.
@@ -112,7 +114,8 @@ async function serialisable<T>(
   engine: Store['engine'],
   work: (transaction: Work) => Promise<T>,
 ): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
+  const met: Record<Meeting, number> = { conflict: 0, duplicate: 0, busy: 0 }
+  for (;;) {
     try {
       const transaction = database.transaction()
       const isolated =
@@ -125,8 +128,14 @@ async function serialisable<T>(
       announce('write', `${engine}: commit`)
       return result
     } catch (error) {
-      if (attempt >= attemptsFor(error)) throw error
-      await new Promise((resolve) => setTimeout(resolve, 2 ** attempt * (0.5 + Math.random())))
+      const meeting = meetingOf(error)
+      if (meeting === undefined) throw error
+      met[meeting] += 1
+      if (met[meeting] >= mostMeetings[meeting]) throw error
+      // PostgreSQL tells it in the moment in which the other one is through. Whoever begins anew then is
+      // as early as the other's next one; whoever waits first comes too late again, as often as it is tried.
+      const pause = meeting === 'busy' ? 2 ** met.busy * (0.5 + Math.random()) : 0
+      await new Promise((resolve) => setTimeout(resolve, pause))
     }
   }
 }
@@ -170,15 +179,17 @@ async function snapshotOf(database: Database, location: StoreLocation): Promise<
 }
 
 /**
- * SQLSTATE 40001 serialisation failure, 40P01 deadlock; SQLite 5 busy. Two instances that choose a key by
+ * SQLSTATE 40001 serialisation failure, 40P01 deadlock; SQLite 5 busy, with more in the higher bits when what
+ * was read is old by now (517). Two instances that choose a key by
  * what they have read, as the next number of the audit log, the next epoch of a ward or a free address,
  * also meet as a duplicate (PostgreSQL 15, 13.5 Serialization Failure Handling): that it is taken is seen
  * at the next attempt. A duplicate for good, of which there is no other sign, is told after a few.
  */
-function attemptsFor(error: unknown): number {
+function meetingOf(error: unknown): Meeting | undefined {
   const { code, errcode, constraint } = error as Record<string, unknown>
-  if (code === '23505') return constraint === 'audit_key' ? mostAttempts : attemptsOfDuplicate
-  return code === '40001' || code === '40P01' || errcode === 5 ? mostAttempts : 1
+  if (code === '23505') return constraint === 'audit_key' ? 'conflict' : 'duplicate'
+  if (code === '40001' || code === '40P01') return 'conflict'
+  return typeof errcode === 'number' && (errcode & 0xff) === 5 ? 'busy' : undefined
 }
 
 /** One writer at a time within a process: instances may meet, but a process does not meet itself. */
