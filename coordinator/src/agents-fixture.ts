@@ -49,8 +49,8 @@ const pem = (key: KeyObject) =>
   createPublicKey(key).export({ type: 'spki', format: 'pem' }).toString()
 
 /** Real sleeping, and a time that stands still until it is moved. */
-function movableClock(): Clock & { move(milliseconds: number): void } {
-  let now = 1_800_000_000_000
+function movableClock(began: number): Clock & { move(milliseconds: number): void } {
+  let now = began
   return {
     now: () => now,
     sleep: systemClock.sleep,
@@ -87,9 +87,14 @@ export async function instanceOf(
   }
 }
 
-export async function world(over: Partial<ManifestInput> = {}, store?: StoreLocation) {
+/** @param began where its clock stands at first, in milliseconds since 1970 */
+export async function world(
+  over: Partial<ManifestInput> = {},
+  store?: StoreLocation,
+  began = 1_800_000_000_000,
+) {
   const directory = await mkdtemp(join(tmpdir(), 'holdfast-agents-'))
-  const clock = movableClock()
+  const clock = movableClock(began)
   const coordinator = await Coordinator.start({
     directory,
     store: store ?? { engine: 'sqlite', path: join(directory, 'state.db') },
@@ -129,6 +134,12 @@ export async function world(over: Partial<ManifestInput> = {}, store?: StoreLoca
 }
 
 export type World = Awaited<ReturnType<typeof world>>
+
+/**
+ * Where a world begins with which processes go on by the system's clock: a day ahead of them, so that
+ * nothing in it ends before they have come to theirs, however long that takes and whatever the date is.
+ */
+export const tomorrow = (): number => systemClock.now() + 24 * 60 * 60_000
 
 export const idle: NodeReport = {
   phase: 'enrolling',
@@ -228,7 +239,7 @@ export class TestNode implements AsyncDisposable {
   }
 
   async until(wanted: (state: SessionState) => boolean): Promise<SessionState> {
-    for (let changes = 0; changes < 200; changes += 1) {
+    for (let changes = 0; changes < 6000; changes += 1) {
       if (this.state !== undefined && wanted(this.state)) return this.state
       await new Promise<SessionState>((resolve) => this.#waiting.push(resolve))
     }

@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { parseJsonObject, startProgram, systemClock } from '@holdfast/base'
 import { createPins } from '@holdfast/seal'
-import { instanceOf, order, proven, TestNode, until, world } from './agents-fixture.ts'
+import { instanceOf, order, proven, TestNode, tomorrow, until, world } from './agents-fixture.ts'
 import { verifyAudit } from './audit.ts'
 import { Coordinator } from './coordinator.ts'
 import { enrolmentDeps } from './enrolment-deps.ts'
@@ -32,7 +32,7 @@ interface Attempt {
 
 /** A claimed coordinator with an invite for one node. */
 async function prepared(base: string): Promise<string> {
-  await using here = await world()
+  await using here = await world({}, undefined, tomorrow())
   const { token } = await here.invite()
   await here.first[Symbol.asyncDispose]()
   await here.coordinator[Symbol.asyncDispose]()

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { parseJsonObject, startProgram, systemClock } from '@holdfast/base'
 import { createPins } from '@holdfast/seal'
 import { startDuties } from './agents-duties.ts'
-import { idle, instanceOf } from './agents-fixture.ts'
+import { idle, instanceOf, tomorrow } from './agents-fixture.ts'
 import { verifyAudit } from './audit.ts'
 import { Coordinator } from './coordinator.ts'
 import { filePin } from './file-pin.ts'
@@ -32,7 +32,7 @@ async function start(directory: string, at: number) {
 
 /** A fleet of four: three that began with the holders and one that waits for its first guardians. */
 async function prepared(base: string): Promise<Member[]> {
-  const here = await fleetWorld()
+  const here = await fleetWorld({}, { began: tomorrow() })
   const members: Member[] = []
   for (const name of ['one', 'two', 'three', 'four']) members.push(await here.enrol(name))
   await here.first.agents.look()

@@ -129,9 +129,9 @@ const guardianRules: Partial<ManifestInput> = {
 /** A coordinator with its re-share duty, and a fleet to come. */
 export async function fleetWorld(
   over: Partial<ManifestInput> = {},
-  { atOnce, store }: { atOnce?: number; store?: StoreLocation } = {},
+  { atOnce, store, began }: { atOnce?: number; store?: StoreLocation; began?: number } = {},
 ) {
-  const here = await world({ ...guardianRules, ...over }, store)
+  const here = await world({ ...guardianRules, ...over }, store, began)
   const members = new Map<string, Member>()
   const { coordinator, first, clock } = here
   const limit = atOnce === undefined ? {} : { atOnce }
