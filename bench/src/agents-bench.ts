@@ -137,9 +137,9 @@ async function administer(
   for (let look = 0; look < 5; look += 1)
     lists.push((await request('GET', '/v1/nodes')).milliseconds)
   const [{ node = '' } = {}] = await agentsOf(agentsFile)
-  const arrival = agents.order({ do: 'await-document', name: 'freeze', seconds: 60 })
+  await agents.order({ do: 'expect-document', name: 'freeze' })
   const freeze = await request('POST', `/v1/nodes/${node}/freezes`, '{"reason":"a measurement"}')
-  const arrived = await arrival
+  const arrived = await agents.order({ do: 'await-document', name: 'freeze', seconds: 60 })
   return {
     listMs: median(lists),
     freezeMs: freeze.milliseconds,

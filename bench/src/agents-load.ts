@@ -21,7 +21,9 @@ export class AgentsLoad {
   readonly agents: LoadAgent[] = []
   readonly #behaviour: ReshareBehaviour
   readonly #stop = new AbortController()
+  /** When each document of a name has come, since it was expected. */
   readonly #documents = new Map<string, number[]>()
+  #expected = 0
   #stranded: LoadAgent[] = []
   #lost = new Set<string>()
   #lostAt = 0
@@ -46,6 +48,10 @@ export class AgentsLoad {
         return await this.#beat(order)
       case 'saturate':
         return await this.#saturate(order)
+      case 'expect-document':
+        this.#expected = performance.now()
+        this.#documents.set(order.name, [])
+        return {}
       case 'await-document':
         return await this.#awaitDocument(order)
       case 'lose':
@@ -247,14 +253,13 @@ export class AgentsLoad {
     this.#documents.set(name, times)
   }
 
-  /** Counts arrivals of a document from the order on, until every agent has one more. */
+  /** Until every agent has the document that was expected. */
   async #awaitDocument({ name, seconds }: Order<'await-document'>): Promise<Figures> {
     const start = performance.now()
-    this.#documents.set(name, [])
     const arrived = () => this.#documents.get(name) ?? []
     while (arrived().length < this.agents.length && performance.now() - start < seconds * 1000)
       await sleep(5)
-    const times = arrived().map((at) => at - start)
+    const times = arrived().map((at) => at - this.#expected)
     return {
       arrived: times.length,
       p50: median(times),

@@ -12,7 +12,9 @@ export type AgentsOrder =
   | { do: 'beat'; perSecond: number; seconds: number }
   /** The next one as soon as one was acknowledged, `inFlight` at a time. */
   | { do: 'saturate'; frame: 'heartbeat' | 'report'; inFlight: number; seconds: number }
-  /** How many documents of this name and at least this version have arrived, and when the last did. */
+  /** Counts documents of this name from now on. */
+  | { do: 'expect-document'; name: string }
+  /** How many of those have arrived once every agent has one, or `seconds` are over, and when the last did. */
   | { do: 'await-document'; name: string; seconds: number }
   /** Every so-manieth agent is gone for good, the first one included. */
   | { do: 'lose'; every: number }

@@ -114,7 +114,7 @@ async function startListening(
   child.stderr.on('data', (chunk: Buffer) => {
     lastLine = chunk.toString('utf8').trim().split('\n').at(-1) ?? lastLine
   })
-  for (let attempt = 0; attempt < 100; attempt += 1) {
+  for (let attempt = 0; attempt < 1200; attempt += 1) {
     if (child.exitCode !== null) return { missing: lastLine || `exit code ${child.exitCode}` }
     if (await answers(port)) {
       return {
