@@ -111,7 +111,8 @@ export async function agentLab(): Promise<AgentLab> {
     runtimeDirectory: await scratch('/dev/shm'),
     device,
     host: '127.0.0.1',
-    enrolmentPort: 0,
+    // Nobody else takes them when they are closed.
+    enrolmentPort: await freePort(),
     peerPort: await freePort(),
     wireguardPort: 51_820,
     onEvent: (event) => events.push(event),

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { access, readdir, readFile, readlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isFault, messageOf, run, systemClock } from '@holdfast/base'
@@ -96,6 +97,7 @@ async function first(lab: AgentLab): Promise<void> {
     lab,
     (states) =>
       states.get('probe') === 'running' &&
+      states.get('once') === 'stopped' &&
       ['crasher', 'killed', 'audited', 'hungry'].every((name) => states.get(name) === 'failed'),
   )
   step('services', { services: found })
@@ -132,11 +134,19 @@ async function firstBoot(lab: AgentLab): Promise<void> {
   const health = await lab.until('a report of the checks', () =>
     lab.reports.findLast(
       ({ health: each }) =>
-        each?.unit === 'passing' && each.user === 'passing' && each.gone === 'failing',
+        each?.unit === 'passing' &&
+        each.user === 'passing' &&
+        each.port === 'failing' &&
+        each.gone === 'failing',
     ),
   )
-  const incident = lab.frames.find(
-    (frame) => frame.kind === 'incident' && frame.code === 'health.failing',
+  const incident = await lab.until('an incident of it', () =>
+    lab.frames.find(
+      (frame) =>
+        frame.kind === 'incident' &&
+        frame.code === 'health.failing' &&
+        frame.text.startsWith('gone: '),
+    ),
   )
   step('first-boot', { ...result, health: health.health, incident })
   await readFile('/var/lib/holdfast-vault/backup/service-passwords.kdbx')
@@ -212,8 +222,9 @@ async function lockAndOpen(lab: AgentLab): Promise<void> {
   step('again', { canaries: canaries.length, units: (await ours()).length, mounts: await mounts() })
 }
 
-/** The last thing that this program sees. */
-async function reboot(lab: AgentLab): Promise<void> {
+/** The last thing that this program sees; systemd, which ends it then, waits until it has said so. */
+async function reboot(lab: AgentLab): Promise<never> {
+  const ended = once(process, 'SIGTERM')
   const id = await lab.command('reboot')
   await lab.until('a farewell', () =>
     lab.frames.find(
@@ -226,8 +237,9 @@ async function reboot(lab: AgentLab): Promise<void> {
     mapped.map(async (name) => await access(join('/dev/mapper', name)).then(() => name)),
   )
   step('reboot', { units: await ours(), mounts: await mounts(), mapped: open })
-  await systemClock.sleep(120_000)
-  step('still-up', {})
+  const late = systemClock.sleep(120_000).then(() => step('still-up', {}))
+  await Promise.race([ended, late])
+  process.exit()
 }
 
 try {
