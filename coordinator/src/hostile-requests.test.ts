@@ -303,7 +303,9 @@ async function until(check: () => Promise<boolean>): Promise<void> {
 
 test('metrics are for whoever reaches the port, but not as often as they like', async () => {
   await using here = await started()
-  await using running = await here.start({ limits: { all: 100, open: 3, logins: 10 } })
+  const [began, limits] = [systemClock.now(), { all: 100, open: 3, logins: 10 }]
+  const clock = { ...systemClock, now: () => began }
+  await using running = await here.start({ limits, clock })
   const scrape = async (remoteAddress: string) => {
     const incoming = { socket: { remoteAddress } }
     return (await running.server.app.request('/metrics', {}, { incoming })).status

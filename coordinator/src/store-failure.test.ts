@@ -98,10 +98,7 @@ test('one directory has one process: a second one is refused before it touches a
 
 test('a PostgreSQL that hangs is unreachable after its time, and is used again when it goes on', async () => {
   await using server = await startPostgres()
-  await using store = await openStore({
-    engine: 'postgresql',
-    url: `${server.url}?query_timeout=3000`,
-  })
+  await using store = await openStore({ engine: 'postgresql', url: server.url })
   const event = { actor: 'test', action: 'test.done', subject: 'x', outcome: 'done' } as const
   await recordAlone(store, systemClock, event)
   const hanging = await server.hang()
