@@ -38,8 +38,13 @@ async function comingBack(here: World, name: string): Promise<TestNode> {
 }
 
 /** The same agent's later session at another instance. */
-async function movedTo(url: string, node: TestNode): Promise<CopyOf> {
+async function movedTo(
+  url: string,
+  node: TestNode,
+  onInstruction?: TestNode['onInstruction'],
+): Promise<CopyOf> {
   const later = new CopyOf(node)
+  later.onInstruction = onInstruction ?? later.onInstruction
   later.report = { ...proven, uptimeSeconds: 20 }
   await later.connect(url)
   return later
@@ -98,11 +103,10 @@ test('orders are given to the latest session, and only its word counts that they
   node.onInstruction = () => slow.promise
   await here.first.agents.look()
   await until(() => told(node) === 1, 'the first order')
-  await using later = await movedTo(second.url, node)
   const taken = Promise.withResolvers<void>()
-  later.onInstruction = async (frame) => {
+  await using later = await movedTo(second.url, node, async (frame) => {
     if (frame.kind === 'command') await taken.promise
-  }
+  })
   await second.agents.look()
   await until(() => told(later) === 1, 'the first order once more')
   slow.resolve()

@@ -153,7 +153,7 @@ async function startStandby(primary: number): Promise<Standby> {
 
 async function waitForSynchronous(from: readonly string[]): Promise<void> {
   const sql = 'select sync_state from pg_stat_replication'
-  for (let tried = 0; tried < 100; tried += 1) {
+  for (let tried = 0; tried < 600; tried += 1) {
     const state = await postgres('psql', [...from, '-d', identity.database, '-Atc', sql])
     if (state.trim() === 'sync') return
     await new Promise((resolve) => setTimeout(resolve, 100))

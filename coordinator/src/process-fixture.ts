@@ -53,7 +53,7 @@ export async function until(
   satisfied: (body: Record<string, unknown>) => boolean,
 ): Promise<Record<string, unknown>> {
   let last: unknown
-  for (let tried = 0; tried < 300; tried += 1) {
+  for (let tried = 0; tried < 1200; tried += 1) {
     try {
       const { body } = await ask('GET', path)
       if (satisfied(body)) return body
