@@ -6,7 +6,10 @@ import { isObject, type JsonObject, parseJsonObject, run } from '@holdfast/base'
 const program = fileURLToPath(new URL('main.ts', import.meta.url))
 
 async function bench(...args: string[]): Promise<{ code: number; text: string; stderr: string }> {
-  const result = await run(process.execPath, [program, ...args], { accept: [0, 1] })
+  const result = await run(process.execPath, [program, ...args], {
+    accept: [0, 1],
+    timeout: 280_000,
+  })
   return { code: result.code, text: result.stdout.toString('utf8'), stderr: result.stderr }
 }
 
