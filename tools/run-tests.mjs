@@ -63,8 +63,9 @@ if (files.length === 0) {
   process.stderr.write(`error: no test file matches ${words.join(' ') || lane}\n`)
   process.exit(2)
 }
-// Crash tests start hundreds of processes; the limit is for what hangs, not for what is slow.
-const limit = lane === 'long' ? 7_200_000 : 1_500_000
+// Crash tests start hundreds of processes, and guests are emulated; the limit is for what hangs, not for
+// what is slow.
+const limit = lane === 'long' ? 7_200_000 : 3_600_000
 step(
   'node',
   ['--test', '--test-concurrency=2', `--test-timeout=${limit}`, ...files],

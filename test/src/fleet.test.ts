@@ -5,7 +5,13 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { run } from '@holdfast/base'
-import { type ControlPlane, type FleetNode, isGuarded, startControlPlane } from '@holdfast/drills'
+import {
+  type ControlPlane,
+  type FleetNode,
+  isGuarded,
+  type NodeView,
+  startControlPlane,
+} from '@holdfast/drills'
 import { nodeRoutes } from '@holdfast/protocol'
 
 // Where the coordinator and the agents meet for the first time: one real coordinator, five real agents,
@@ -123,7 +129,9 @@ describe('a fleet from its first claim to reboots', () => {
     await Promise.all(others.map((node) => plane.enrol(node, { invite })))
     const views = await plane.until('every node is guarded', async () => {
       const seen = await plane.views()
-      return seen.length === 5 && seen.every(isGuarded) ? seen : undefined
+      // Whoever was early has a smaller set until the last one has joined.
+      const whole = (view: NodeView) => isGuarded(view) && view.guardians.length === 4
+      return seen.length === 5 && seen.every(whole) ? seen : undefined
     })
     for (const { node, guardians, threshold, epoch } of views) {
       epochs.set(node, epoch)

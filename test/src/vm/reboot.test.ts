@@ -40,13 +40,13 @@ async function enrolGuardians(plane: ControlPlane): Promise<void> {
   })
 }
 
-/** Asks, within twelve minutes, until there is an answer: the machine is emulated. */
+/** Asks, within half an hour, until there is an answer: the machine is emulated. */
 async function until<T>(
   what: string,
   look: () => Promise<T | undefined>,
   evidence: () => Promise<string> = async () => '',
 ): Promise<T> {
-  for (let second = 0; second < 720; second += 1) {
+  for (let second = 0; second < 1_800; second += 1) {
     const found = await look()
     if (found !== undefined) return found
     await systemClock.sleep(1_000)
@@ -116,13 +116,17 @@ async function startMachine(plane: ControlPlane, folder: string) {
   }
 }
 
-/** What the service has said since the machine booted. */
+/** What the service has said since the machine booted, once it has said that it started. */
 async function journalOf({ client }: ControlPlane, node: string): Promise<string> {
   const body = { command: 'logs' as const, arguments: { service: 'counter' } }
-  const { id } = await client.call(nodeRoutes.command, { params: { node }, body })
-  return await until('the journal of the service', async () => {
-    const found = await client.call(nodeRoutes.commandState, { params: { id } })
-    return found.state === 'done' ? found.output : undefined
+  // A service runs from its first instruction on: what it says then comes a little later.
+  return await until('the service has said that it started', async () => {
+    const { id } = await client.call(nodeRoutes.command, { params: { node }, body })
+    const journal = await until('the journal of the service', async () => {
+      const found = await client.call(nodeRoutes.commandState, { params: { id } })
+      return found.state === 'done' ? (found.output ?? '') : undefined
+    })
+    return /start number \d/.test(journal) ? journal : undefined
   })
 }
 

@@ -36,7 +36,7 @@ async function bootScenario(): Promise<{ steps: Step[]; console: string }> {
     const image = await buildImage(folder, checkout, systemdInit(), (root) =>
       addSystemd(root, files),
     )
-    const console = await bootGuest(image, disk, folder, 1_500_000)
+    const console = await bootGuest(image, disk, folder)
     const steps = [...console.matchAll(/^STEP (.*?)\r?$/gm)].map(
       ([, line = '']) => JSON.parse(line) as Step, // the scenario's own lines
     )
