@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { chmod, readdir, rename, rm, stat, unlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
-import { isFault, run } from '@holdfast/base'
+import { freePort, isFault, run } from '@holdfast/base'
 import { curveNames } from '@holdfast/crypto'
 import { readDirectory } from './directory.ts'
 import { makeKey, writeKey } from './key.ts'
@@ -258,7 +258,7 @@ test('thousands of requests in one packet are answered without running out of st
 })
 
 test('a request that drips in byte by byte is answered like any other', async () => {
-  await using server = await serveScratch()
+  await using server = await serveScratch({ limits: { requestTime: 600_000 } })
   const kid = (await server.keys()).find((each) => each.use === 'exchange')?.kid
   const request = post(`/rec/${kid}`, blindedPoint('P-256'))
   const whole = await exchange(server.port, request)
@@ -423,19 +423,25 @@ test('one audit line per recovery, with what an auditor asks for and no secret',
 test('the process prints its port, serves, and ends cleanly on a signal', async () => {
   await using directory = await scratch()
   const folder = join(directory.path, 'keys')
-  const server = await startProcess(['--directory', folder, '--init', 'P-384', '--log', 'error'])
+  const port = await freePort() // nobody else is given it when it is free again
+  const words = ['--directory', folder, '--init', 'P-384', '--port', `${port}`, '--log', 'error']
+  const server = await startProcess(words)
+  assert.equal(server.port, port)
   assert.equal(statusOf(await exchange(server.port, get('/adv'))), 200)
   await server[Symbol.asyncDispose]()
   await assert.rejects(exchange(server.port, get('/adv')))
   await assert.rejects(stat(dirname(server.adminSocket)))
   assert.deepEqual(server.lines, [])
+  await using any = await startProcess(['--directory', folder, '--log', 'error'])
+  assert.equal(statusOf(await exchange(any.port, get('/adv'))), 200)
   await assert.rejects(startProcess(['--directory', directory.path]), /keyserver\.directory_empty/)
 })
 
 test('an abort ends the server, also one that comes while it starts', async () => {
   await using directory = await scratch()
   await initialise(directory.path, { curve: 'P-256' })
-  const options = { directory: directory.path, port: 0, log: silentLog }
+  // Nobody else is given the port when it is free again.
+  const options = { directory: directory.path, port: await freePort(), log: silentLog }
   const early = new AbortController()
   const starting = serve(options, early.signal)
   early.abort()

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { type Fault, isFault, Secret } from '@holdfast/base'
+import { type Fault, freePort, isFault, Secret } from '@holdfast/base'
 import { curveOf, generateEcKey, jwkOf, negate, pointOf } from '@holdfast/crypto'
 import {
   createFetch,
@@ -271,7 +271,7 @@ describe('a server that is broken on the wire', () => {
   })
 
   test('nobody listens', async () => {
-    const server = await startHonest(keys)
+    const server = await startHostile(honest(keys), await freePort()) // which stays nobody else's
     const sealed = await sealTo(server.url)
     await server[Symbol.asyncDispose]()
     const error = await refused(open(pins, sealed), 'seal.server_unreachable')
