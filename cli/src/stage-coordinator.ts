@@ -41,7 +41,7 @@ export class StageCoordinator implements AsyncDisposable {
       process.execPath,
       [this.#program, ...words, '--port', String(this.#port), '--log', 'error'],
       (text) => text.includes('"ready"'),
-      { environment: this.#environment, readyWithin: 240_000 },
+      { environment: this.#environment, readyWithin: 240_000, grace: 60_000 },
     )
     const ready = parseJsonObject(line, 'the first line')
     this.#identity = String(ready.identity)

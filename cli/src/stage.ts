@@ -122,8 +122,8 @@ export class Stage implements AsyncDisposable {
       process.execPath,
       [this.program, ...words.map((word) => this.real(word))],
       () => true,
-      // A local fleet with nodes takes its time on a busy machine.
-      { cwd: this.work, environment: this.environment, readyWithin: 240_000 },
+      // A local fleet with nodes takes its time on a busy machine, also to end.
+      { cwd: this.work, environment: this.environment, readyWithin: 240_000, grace: 240_000 },
     )
   }
 
