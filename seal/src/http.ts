@@ -1,5 +1,6 @@
 import { connect as connectPlain, type Socket } from 'node:net'
 import { isFault, messageOf } from '@holdfast/base'
+import { afterRunning } from './deadline.ts'
 import { sealFault } from './faults.ts'
 import { type HttpReply, ReplyReader } from './http-reply.ts'
 
@@ -20,9 +21,9 @@ export interface FetchRequest {
 export type Fetch = (url: string, request: FetchRequest) => Promise<HttpReply>
 
 export interface FetchLimits {
-  /** Milliseconds until the connection must stand. Default 3 000. */
+  /** Milliseconds until the connection must stand, as `afterRunning` counts them. Default 3 000. */
   connect?: number
-  /** Milliseconds until the reply must be complete. Default 10 000. */
+  /** Milliseconds until the reply must be complete, likewise. Default 10 000. */
   total?: number
   /** The most a reply body may measure, in bytes. Default 65 536. */
   body?: number
@@ -80,13 +81,13 @@ function exchange(
   const reader = new ReplyReader(target.origin, most)
   return new Promise((resolve, reject) => {
     const stop = (reason: string) => socket.destroy(new Error(reason))
-    const connecting = setTimeout(() => stop(`no connection within ${connect} ms`), connect)
-    const deadline = setTimeout(() => stop(`no answer within ${total} ms`), total)
+    const connecting = afterRunning(connect, () => stop(`no connection within ${connect} ms`))
+    const deadline = afterRunning(total, () => stop(`no answer within ${total} ms`))
     const aborted = () => socket.destroy(new Error('aborted'))
     request.signal.addEventListener('abort', aborted, { once: true })
     const finish = (settle: () => void) => {
-      clearTimeout(connecting)
-      clearTimeout(deadline)
+      connecting[Symbol.dispose]()
+      deadline[Symbol.dispose]()
       request.signal.removeEventListener('abort', aborted)
       socket.destroy()
       settle()
@@ -106,7 +107,7 @@ function exchange(
       }
     }
     const connected = target.protocol === 'https:' ? 'secureConnect' : 'connect'
-    socket.once(connected, () => clearTimeout(connecting))
+    socket.once(connected, () => connecting[Symbol.dispose]())
     socket.on('error', fail)
     socket.on('data', (chunk) => void take(() => reader.add(chunk)))
     socket.on('end', () => {

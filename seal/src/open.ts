@@ -1,5 +1,6 @@
 import { type Clock, type Fault, isFault, type Secret, systemClock } from '@holdfast/base'
 import { combineShares, decryptJwe, type Jwe } from '@holdfast/crypto'
+import { afterRunning } from './deadline.ts'
 import { asFault, sealFault } from './faults.ts'
 import { parseSealed, pinNameOf } from './header.ts'
 import type { Pin, Pins } from './pin.ts'
@@ -127,12 +128,13 @@ async function attempts(
 
 async function timed(walk: Walk, pin: Pin, jwe: Jwe, signal: AbortSignal): Promise<Secret> {
   const timeout = pin.local ? Math.max(walk.timeout, localTimeout) : walk.timeout
-  const deadline = AbortSignal.timeout(timeout)
-  const both = AbortSignal.any([signal, deadline])
+  const late = new AbortController()
+  using _deadline = afterRunning(timeout, () => late.abort())
+  const both = AbortSignal.any([signal, late.signal])
   try {
     return await untilAborted(pin.open(jwe, both), both)
   } catch (error) {
-    if (!deadline.aborted || signal.aborted) throw error
+    if (!late.signal.aborted || signal.aborted) throw error
     const text = `${pin.name} ${pin.inspect(jwe).label} did not answer within ${timeout} ms`
     throw sealFault('seal.pin_timeout', text)
   }
