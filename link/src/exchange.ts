@@ -7,6 +7,7 @@ import {
 import { type Agent, request as secureRequest } from 'node:https'
 import { isFault, messageOf } from '@holdfast/base'
 import { linkFault } from './faults.ts'
+import { PinnedAgent } from './tls.ts'
 
 // One request with a bounded reply, a deadline for all of it, and no redirects.
 
@@ -121,6 +122,7 @@ function begin(target: URL, options: ExchangeOptions, signal: AbortSignal): Clie
   }
   const request = options.tls === undefined ? plainRequest : secureRequest
   const agent = options.tls ?? false
+  if (agent instanceof PinnedAgent) agent.dropStale()
   const outgoing = request(target, { method: options.method, headers, agent, signal })
   outgoing.end(options.body)
   return outgoing

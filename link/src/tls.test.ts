@@ -41,6 +41,10 @@ async function serve(own: OwnCertificate, authority?: string, required = false) 
   server.on('request', () => {
     requests += 1
   })
+  let connections = 0
+  server.on('secureConnection', () => {
+    connections += 1
+  })
   server.on('tlsClientError', () => undefined)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -48,6 +52,7 @@ async function serve(own: OwnCertificate, authority?: string, required = false) 
   return {
     url: `https://127.0.0.1:${port}/`,
     requests: () => requests,
+    connections: () => connections,
     [Symbol.asyncDispose]: async () => {
       server.closeAllConnections()
       server.close()
@@ -146,4 +151,22 @@ test('nobody listening, silence and too long replies are told apart', async () =
   impatient.destroy()
   silent.close()
   tls.destroy()
+})
+
+test('a connection that has lain idle is not used again: it may have been closed while nobody looked', async (t) => {
+  const own = await identity()
+  await using server = await serve(own)
+  const tls = pinnedTls(keyId(own.key))
+  t.after(() => tls.destroy())
+  t.mock.timers.enable({ apis: ['Date'], now: 1_000_000 })
+  const ask = async () => {
+    await exchange(server.url, { method: 'GET', tls })
+    await new Promise((resolve) => setImmediate(resolve)) // by then it is kept
+    return server.connections()
+  }
+  assert.deepEqual([await ask(), await ask()], [1, 1])
+  t.mock.timers.setTime(1_005_000)
+  assert.equal(await ask(), 2)
+  t.mock.timers.setTime(1_000_000) // the clock is set back
+  assert.equal(await ask(), 3)
 })

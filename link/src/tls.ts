@@ -10,6 +10,7 @@ import {
   TLSSocket,
   type TlsOptions,
 } from 'node:tls'
+import { systemClock } from '@holdfast/base'
 import { linkFault } from './faults.ts'
 import { keyId } from './key-id.ts'
 
@@ -47,11 +48,17 @@ export function pinnedTls(identity: string, options: PinnedTlsOptions = {}): Age
 
 type Connected = (error: Error | null, stream: Duplex) => void
 
-class PinnedAgent extends Agent {
+/** Milliseconds that a connection may lie idle and still be used; servers of the fleet keep theirs for ten seconds. */
+const longestIdle = 5_000
+
+/** What `pinnedTls` makes. */
+export class PinnedAgent extends Agent {
   readonly #identity: string
   readonly #pinned: PinnedTlsOptions
   /** Made once: reading keys and certificates takes as long as half a handshake. */
   #context: SecureContext | undefined
+  /** When each connection that is kept was used last. */
+  readonly #usedAt = new WeakMap<object, number>()
 
   constructor(identity: string, options: PinnedTlsOptions) {
     const { from } = options
@@ -59,6 +66,17 @@ class PinnedAgent extends Agent {
     super({ keepAlive: true, maxCachedSessions: 0, ...own })
     this.#identity = identity
     this.#pinned = options
+    this.on('free', (socket: object) => this.#usedAt.set(socket, systemClock.now()))
+  }
+
+  /**
+   * Gives up connections that the other end may have closed: a process that was stopped for a while, or
+   * whose machine slept, has not heard of it yet, and its next request would fail.
+   */
+  dropStale(): void {
+    const now = systemClock.now()
+    for (const socket of Object.values(this.freeSockets).flatMap((kept) => kept ?? []))
+      if (Math.abs(now - (this.#usedAt.get(socket) ?? 0)) >= longestIdle) socket.destroy()
   }
 
   /** Hands the socket over only after the identity is known to be right. */
