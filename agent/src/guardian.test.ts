@@ -445,7 +445,8 @@ async function call(
   path: string,
   { body, localAddress }: { body?: string; localAddress?: string },
 ): Promise<{ status: number; body: string; code: string | undefined }> {
-  const agent = pinnedTls(guardian.identity.node, { own: from.own, authority: from.authority })
+  const { own, authority } = from
+  const agent = pinnedTls(guardian.identity.node, { own, authority, timeout: 60_000 })
   const { promise, resolve, reject } = Promise.withResolvers<{ status: number; body: string }>()
   const outgoing = httpsRequest(`${guardian.url}${path}`, {
     agent,

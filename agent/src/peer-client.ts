@@ -92,6 +92,9 @@ export function lied({ guardian, epoch }: PeerPlace): Error {
   )
 }
 
+/** Milliseconds for a request, at most: how long a guardian is waited for, the caller's signal says. */
+const patience = 60_000
+
 async function ask(
   ward: WardIdentity,
   place: PeerPlace,
@@ -100,7 +103,8 @@ async function ask(
   signal: AbortSignal,
 ) {
   const { guardian, epoch, key } = place
-  const tls = pinnedTls(guardian, { own: ward.own, authority: ward.authority })
+  const { own, authority } = ward
+  const tls = pinnedTls(guardian, { own, authority, timeout: patience })
   try {
     const inside = ward.tunnelTo?.(guardian)
     const { address, nonce } = await firstNonce(place, inside, tls, signal)
@@ -114,6 +118,7 @@ async function ask(
       body: canonicalJson({ ...request, signature: signBody(ward.identity, purpose, signed) }),
       tls,
       signal,
+      timeout: patience,
       limit: 65_536,
     }).catch((error) => Promise.reject(unreachable(place, error)))
     return { body: checked(reply, place), signed }
@@ -139,7 +144,8 @@ async function firstNonce(
   const either = AbortSignal.any([signal, rest.signal])
   const attempt = async (text: string) => {
     const address = text.replace(/\/+$/, '')
-    const options = { method: 'GET', tls, signal: either, limit: 65_536 } as const
+    const shared = { tls, signal: either, timeout: patience }
+    const options = { ...shared, method: 'GET', limit: 65_536 } as const
     const reply = await exchange(`${address}/peer/nonce`, options)
     return { address, nonce: read(nonceReplySchema, checked(reply, place), place).nonce }
   }
