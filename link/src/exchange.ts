@@ -5,7 +5,7 @@ import {
   request as plainRequest,
 } from 'node:http'
 import { type Agent, request as secureRequest } from 'node:https'
-import { isFault, messageOf } from '@holdfast/base'
+import { afterRunning, isFault, messageOf } from '@holdfast/base'
 import { linkFault } from './faults.ts'
 import { PinnedAgent } from './tls.ts'
 
@@ -18,7 +18,7 @@ export interface ExchangeOptions {
   headers?: Readonly<Record<string, string>>
   /** From `pinnedTls`. Without it only `http:` is spoken. */
   tls?: Agent
-  /** Milliseconds until the reply must be complete. Default 10 000. */
+  /** Milliseconds until the reply must be complete, as `afterRunning` counts them. Default 10 000. */
   timeout?: number
   /** The most a reply body may measure, in bytes. Default 1 MiB. */
   limit?: number
@@ -39,7 +39,9 @@ export interface Reply {
 export async function exchange(url: string, options: ExchangeOptions): Promise<Reply> {
   const target = checkedUrl(url, options.tls !== undefined)
   const { timeout = 10_000 } = options
-  const limits = [AbortSignal.timeout(timeout), ...(options.signal ? [options.signal] : [])]
+  const late = new AbortController()
+  using _deadline = afterRunning(timeout, () => late.abort())
+  const limits = [late.signal, ...(options.signal ? [options.signal] : [])]
   let sent = false
   try {
     const outgoing = begin(target, options, AbortSignal.any(limits))
@@ -49,7 +51,7 @@ export async function exchange(url: string, options: ExchangeOptions): Promise<R
     return await reply(outgoing, options.limit ?? 1024 * 1024)
   } catch (cause) {
     if (isFault(cause)) throw cause
-    const reason = limits[0]?.aborted ? `no answer within ${timeout} ms` : messageOf(cause)
+    const reason = late.signal.aborted ? `no answer within ${timeout} ms` : messageOf(cause)
     throw linkFault('link.unreachable', `${target.host} cannot be reached: ${reason}`, {
       cause,
       hint: 'check that it runs and that this machine may reach it',

@@ -124,6 +124,32 @@ test('nodes know each other both ways, and refuse everybody else', async () => {
   assert.equal(server.requests(), 1)
 })
 
+/** This process stands still, as one does whose machine is suspended. */
+function standStill(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
+}
+
+test('a peer is given the time that this machine stood still', async () => {
+  const own = await identity()
+  const server = createServer(serverTls(own), (_request, response) => {
+    standStill(1_500)
+    response.end('there')
+  })
+  server.on('connection', () => standStill(1_500)) // before the handshake
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // as above
+  const tls = pinnedTls(keyId(own.key), { timeout: 1_000 })
+  try {
+    const options = { method: 'GET', tls, timeout: 1_000 } as const
+    assert.equal((await exchange(`https://127.0.0.1:${port}/`, options)).body, 'there')
+  } finally {
+    tls.destroy()
+    server.closeAllConnections()
+    server.close()
+  }
+})
+
 test('nobody listening, silence and too long replies are told apart', async () => {
   const own = await identity()
   const tls = pinnedTls(keyId(own.key))

@@ -10,7 +10,7 @@ import {
   TLSSocket,
   type TlsOptions,
 } from 'node:tls'
-import { systemClock } from '@holdfast/base'
+import { afterRunning, systemClock } from '@holdfast/base'
 import { linkFault } from './faults.ts'
 import { keyId } from './key-id.ts'
 
@@ -30,7 +30,7 @@ export interface PinnedTlsOptions {
   own?: OwnCertificate
   /** PEM of the fleet's authority: the server's certificate must also be issued by it. */
   authority?: string
-  /** Milliseconds until the handshake must be done. Default 10 000. */
+  /** Milliseconds until the handshake must be done, as `afterRunning` counts them. Default 10 000. */
   timeout?: number
   /** The address of this machine to connect from; default the system's choice. */
   from?: string
@@ -88,17 +88,16 @@ export class PinnedAgent extends Agent {
     // The callback's type has no failure without a stream; Node ignores it when there is an error.
     const done = (error: Error | null) => callback?.(error, socket)
     const timeout = this.#pinned.timeout ?? 10_000
-    const timer = setTimeout(
-      () => socket.destroy(new Error(`no handshake within ${timeout} ms`)),
-      timeout,
+    const deadline = afterRunning(timeout, () =>
+      socket.destroy(new Error(`no handshake within ${timeout} ms`)),
     )
     const failed = (error: Error) => {
-      clearTimeout(timer)
+      deadline[Symbol.dispose]()
       done(unreachable(target, error))
     }
     socket.once('error', failed)
     socket.once('secureConnect', () => {
-      clearTimeout(timer)
+      deadline[Symbol.dispose]()
       socket.off('error', failed)
       const wrong = wrongIdentity(socket, this.#identity, this.#pinned.authority, target)
       if (wrong === undefined) return done(null)

@@ -1,6 +1,5 @@
 import { connect as connectPlain, type Socket } from 'node:net'
-import { isFault, messageOf } from '@holdfast/base'
-import { afterRunning } from './deadline.ts'
+import { afterRunning, isFault, messageOf } from '@holdfast/base'
 import { sealFault } from './faults.ts'
 import { type HttpReply, ReplyReader } from './http-reply.ts'
 

@@ -1,6 +1,12 @@
-import { type Clock, type Fault, isFault, type Secret, systemClock } from '@holdfast/base'
+import {
+  afterRunning,
+  type Clock,
+  type Fault,
+  isFault,
+  type Secret,
+  systemClock,
+} from '@holdfast/base'
 import { combineShares, decryptJwe, type Jwe } from '@holdfast/crypto'
-import { afterRunning } from './deadline.ts'
 import { asFault, sealFault } from './faults.ts'
 import { parseSealed, pinNameOf } from './header.ts'
 import type { Pin, Pins } from './pin.ts'
