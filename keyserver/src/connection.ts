@@ -75,8 +75,9 @@ export class Connection {
     this.#socket.end(text, 'latin1')
   }
 
-  /** Ends the connection if its time is up. */
-  sweep(now: number): void {
+  /** Ends the connection if its time is up, but for the milliseconds that the server stood still. */
+  sweep(now: number, stood: number): void {
+    this.#deadline += stood
     if (now < this.#deadline || this.#state === 'working') return
     if (this.#state === 'reading') this.close(emptyReply(408, 'Connection: close\r\n'))
     else this.destroy()

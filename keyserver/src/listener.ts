@@ -63,6 +63,7 @@ export class Listener implements AsyncDisposable, ConnectionHost {
   #queue: Job[] = []
   #scheduled = false
   #stopping = false
+  #swept = performance.now()
 
   constructor(deps: ListenerDeps) {
     this.#deps = deps
@@ -216,8 +217,12 @@ export class Listener implements AsyncDisposable, ConnectionHost {
     })
   }
 
+  /** Time in which this process stood still is nobody's: it has not read what arrived meanwhile. */
   #sweep(): void {
     const now = this.now()
-    for (const connection of this.#connections) connection.sweep(now)
+    const late = now - this.#swept - sweepInterval
+    this.#swept = now
+    const stood = late > sweepInterval ? late : 0
+    for (const connection of this.#connections) connection.sweep(now, stood)
   }
 }

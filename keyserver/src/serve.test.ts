@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { chmod, readdir, rename, rm, stat, unlink, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { freePort, isFault, run } from '@holdfast/base'
@@ -304,6 +306,32 @@ test('slow and silent connections are ended, without harm to the others', async 
   assert.equal(await server.status(get('/adv')), 200)
   assert.equal(statusOf(await slow), 408)
   assert.equal(await silent, '')
+})
+
+test('a request that arrived while the server stood still is answered', async () => {
+  await using server = await serveScratch({ limits: { requestTime: 2_000, idleTime: 2_000 } })
+  for (const [begun, rest] of [
+    ['', get('/adv')],
+    [get('/adv').slice(0, 9), get('/adv').slice(9)],
+  ] as const) {
+    const socket = connect({ host: '127.0.0.1', port: server.port })
+    let text = ''
+    socket.on('data', (chunk) => {
+      text += chunk
+    })
+    await once(socket, 'connect')
+    socket.write(begun)
+    await until('it is open', async () => (await server.administration.status()).connections > 0)
+    socket.write(rest)
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3_000) // it stands still
+    await until('an answer, or the end', async () => isComplete(text) || socket.closed)
+    assert.equal(statusOf(text), 200)
+    socket.destroy()
+    await until(
+      'it is closed',
+      async () => (await server.administration.status()).connections === 0,
+    )
+  }
 })
 
 test('too many connections and too high a rate are told to come back', async () => {
