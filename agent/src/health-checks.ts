@@ -1,5 +1,5 @@
 import { connect } from 'node:net'
-import { type Clock, messageOf, run } from '@holdfast/base'
+import { afterRunning, type Clock, messageOf, run } from '@holdfast/base'
 import type { NodeReport } from '@holdfast/protocol/frames'
 import { type HealthCheck, healthCheckSchema } from '@holdfast/protocol/manifest'
 import { createFetch } from '@holdfast/seal'
@@ -26,7 +26,7 @@ export interface HealthDeps {
   clock: Clock
 }
 
-/** Milliseconds that one attempt may take. */
+/** Milliseconds that one attempt may take, as `afterRunning` counts them. */
 const attempt = 10_000
 
 export class HealthChecks {
@@ -80,9 +80,11 @@ export class HealthChecks {
 
   /** What is wrong; undefined when nothing is. */
   async #try(check: HealthCheck, signal: AbortSignal): Promise<Result> {
-    const over = AbortSignal.any([signal, AbortSignal.timeout(attempt)])
+    const late = new AbortController()
+    const slow = new Error(`no end within ${attempt / 1000} s`)
+    using _deadline = afterRunning(attempt, () => late.abort(slow))
     try {
-      return await this.#once(check, over)
+      return await this.#once(check, AbortSignal.any([signal, late.signal]))
     } catch (error) {
       return { ok: false, text: messageOf(error) }
     }

@@ -1,4 +1,4 @@
-import { isFault, messageOf } from '@holdfast/base'
+import { afterRunning, isFault, messageOf } from '@holdfast/base'
 import { parseEcPublicJwk } from '@holdfast/crypto'
 import type { GuardianSet } from './life-state.ts'
 import { probePeer, type WardIdentity } from './peer-client.ts'
@@ -11,7 +11,10 @@ export interface ShareHealth {
   message?: string
 }
 
-/** Asks every guardian at once to prove that it still has its key; each gets `within` milliseconds. */
+/**
+ * Asks every guardian at once to prove that it still has its key.
+ * @param within milliseconds for each, as `afterRunning` counts them
+ */
 export async function probeGuardians(
   ward: WardIdentity,
   { guardians, epoch }: GuardianSet,
@@ -21,7 +24,10 @@ export async function probeGuardians(
     guardians.map(async ({ node: guardian, addresses, key }) => {
       try {
         const place = { guardian, addresses, epoch, key: parseEcPublicJwk(key, 'the key') }
-        await probePeer(ward, place, AbortSignal.timeout(within))
+        const late = new AbortController()
+        const silent = new Error(`no answer within ${within} ms`)
+        using _deadline = afterRunning(within, () => late.abort(silent))
+        await probePeer(ward, place, late.signal)
         return { guardian, healthy: true }
       } catch (error) {
         const code = isFault(error) ? error.code : 'agent.guardian_unreachable'
