@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, createServer as listener } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -57,4 +57,21 @@ test('https is believed by the machine’s own authorities only', async () => {
   } finally {
     await rm(folder, { recursive: true })
   }
+})
+
+test('an abort that comes while a connection is begun ends it', async () => {
+  const server = listener() // it never answers
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // it listens on TCP
+  for (const scheme of ['http', 'https']) {
+    const stop = new AbortController()
+    const options = { method: 'GET', signal: stop.signal } as const
+    const fetch = createFetch({ connect: 600_000, total: 600_000 })
+    const asked = fetch(`${scheme}://127.0.0.1:${port}/adv`, options)
+    stop.abort(new Error('enough'))
+    await assert.rejects(asked, { message: 'enough' })
+  }
+  server.close()
+  await once(server, 'close')
 })

@@ -114,6 +114,7 @@ function exchange(
         fail(new Error('the connection was closed before the reply was whole'))
     })
     socket.write(requestText(target, request))
+    if (request.signal.aborted) aborted() // before there was anything to stop
   })
 }
 
