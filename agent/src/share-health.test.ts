@@ -1,14 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { standStill } from '@holdfast/base/stand-still-fixture'
 import { publicPem } from './identity.ts'
 import type { GuardianSet } from './life-state.ts'
 import { peerFleet } from './peer-fleet.ts'
 import { probeGuardians } from './share-health.ts'
-
-/** Nothing of this process runs meanwhile, as when its machine is suspended. */
-function standStill(milliseconds: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
-}
 
 test('who has answered while the machine stood still is healthy', async () => {
   await using fleet = await peerFleet()

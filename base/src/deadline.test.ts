@@ -2,11 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { afterRunning } from './deadline.ts'
-
-/** This process stands still, as one does whose machine is suspended. */
-function standStill(milliseconds: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
-}
+import { standStill } from './stand-still-fixture.ts'
 
 /** Lets timers that are due come, and then whatever has arrived. */
 async function goOn(): Promise<void> {

@@ -5,6 +5,7 @@ import { connect } from 'node:net'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { freePort, isFault, run } from '@holdfast/base'
+import { standStill } from '@holdfast/base/stand-still-fixture'
 import { curveNames } from '@holdfast/crypto'
 import { readDirectory } from './directory.ts'
 import { makeKey, writeKey } from './key.ts'
@@ -323,7 +324,7 @@ test('a request that arrived while the server stood still is answered', async ()
     socket.write(begun)
     await until('it is open', async () => (await server.administration.status()).connections > 0)
     socket.write(rest)
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3_000) // it stands still
+    standStill(3_000)
     await until('an answer, or the end', async () => isComplete(text) || socket.closed)
     assert.equal(statusOf(text), 200)
     socket.destroy()

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
+import { standStill } from '@holdfast/base/stand-still-fixture'
 import { alwaysValid, certificateRequest, issue, selfSigned } from './certificate.ts'
 import { exchange } from './exchange.ts'
 import { keyId } from './key-id.ts'
@@ -123,11 +124,6 @@ test('nodes know each other both ways, and refuse everybody else', async () => {
   await assert.rejects(ask(ward, guardian.id, theirs.certificate), mismatch)
   assert.equal(server.requests(), 1)
 })
-
-/** This process stands still, as one does whose machine is suspended. */
-function standStill(milliseconds: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
-}
 
 test('a peer is given the time that this machine stood still', async () => {
   const own = await identity()

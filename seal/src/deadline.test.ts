@@ -5,16 +5,12 @@ import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { Secret } from '@holdfast/base'
+import { standStill } from '@holdfast/base/stand-still-fixture'
 import { createFetch } from './http.ts'
 import { labPins, nul, sealText, withHeader } from './lab.ts'
 import { open } from './open.ts'
 import type { Pin } from './pin.ts'
 import { createPins } from './pins.ts'
-
-/** This process stands still, as one does whose machine is suspended. */
-function standStill(milliseconds: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
-}
 
 /** Lets timers that are due come, and then whatever has arrived. */
 async function goOn(): Promise<void> {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { openNodeDirectory, WardKeys } from '@holdfast/agent'
-import { startSwtpm } from './lib/swtpm.ts'
+import { startSwtpm } from '@holdfast/base/swtpm-fixture'
 
 // A node's private keys under a real TPM in software: made there, moved there, and worth nothing on a
 // copy of the disk in another machine.

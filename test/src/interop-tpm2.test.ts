@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readdir } from 'node:fs/promises'
 import { after, before, describe, test } from 'node:test'
 import { type JsonObject, Secret } from '@holdfast/base'
+import { type Swtpm, startSwtpm } from '@holdfast/base/swtpm-fixture'
 import { parseJwe } from '@holdfast/crypto'
 import {
   createPins,
@@ -14,7 +15,6 @@ import {
   seal,
 } from '@holdfast/seal'
 import { clevisDecrypt, clevisEncrypt } from './lib/clevis.ts'
-import { type Swtpm, startSwtpm } from './lib/swtpm.ts'
 
 describe('the tpm2 pin on a real TPM in software', () => {
   let tpm: Swtpm

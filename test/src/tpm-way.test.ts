@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { startSwtpm } from '@holdfast/base/swtpm-fixture'
 import { startControlPlane } from '@holdfast/drills'
 import { keyRoutes } from '@holdfast/protocol'
-import { startSwtpm } from './lib/swtpm.ts'
 
 // A coordinator whose state is opened by a real TPM 2.0 when its host key has gone.
 

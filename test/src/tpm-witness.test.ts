@@ -3,9 +3,9 @@ import { cp, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { startSwtpm } from '@holdfast/base/swtpm-fixture'
 import { Coordinator, filePin, tpmCounter } from '@holdfast/coordinator'
 import { createPins } from '@holdfast/seal'
-import { startSwtpm } from './lib/swtpm.ts'
 
 // The generation of a coordinator's state, witnessed by a counter in a real TPM 2.0.
 

@@ -1,14 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
-import {
-  freePort,
-  isFault,
-  parseJsonObject,
-  run,
-  Secret,
-  startProgram,
-  systemClock,
-} from '@holdfast/base'
+import { isFault, parseJsonObject, Secret } from '@holdfast/base'
+import { startSwtpm } from '@holdfast/base/swtpm-fixture'
 import { createPins, parsePolicy } from '@holdfast/seal'
 import { adoptVault } from './adopt.ts'
 import { bindVault, editVault, regenVault } from './bind.ts'
@@ -236,7 +229,7 @@ describe('volumes shared with clevis', () => {
   })
 
   it('shares a TPM binding with clevis', async () => {
-    await using tpm = await startTpm(bench.path)
+    await using tpm = await startSwtpm()
     const pins = createPins({ tcti: tpm.tcti })
     const deps = { ...bench.deps, pins }
     const environment = { TPM2TOOLS_TCTI: tpm.tcti }
@@ -256,43 +249,3 @@ describe('volumes shared with clevis', () => {
     assert.equal((await clevis(again, { environment })).code, 0)
   })
 })
-
-/** A software TPM on two loopback ports. */
-async function startTpm(folder: string): Promise<AsyncDisposable & { tcti: string }> {
-  const state = `${folder}/tpm`
-  await run('mkdir', ['-p', state])
-  const port = await freePair()
-  const at = (number: number) => `type=tcp,bindaddr=127.0.0.1,port=${number}`
-  const words = ['socket', '--tpm2', '--tpmstate', `dir=${state}`]
-  const ports = ['--server', at(port), '--ctrl', at(port + 1)]
-  const flags = ['--flags', 'not-need-init,startup-clear']
-  const command = ['swtpm', ...words, ...ports, ...flags].join(' ')
-  const { running } = await startProgram('bash', ['-c', `echo; exec ${command}`], () => true)
-  const tcti = `swtpm:host=127.0.0.1,port=${port}`
-  try {
-    await untilItAnswers(tcti)
-  } catch (error) {
-    await running[Symbol.asyncDispose]()
-    throw error
-  }
-  return { tcti, [Symbol.asyncDispose]: () => running[Symbol.asyncDispose]() }
-}
-
-/** A port whose successor is free too: swtpm's tools expect the control channel there. */
-async function freePair(): Promise<number> {
-  for (let attempt = 0; attempt < 50; attempt += 1) {
-    const first = await freePort()
-    if ((await freePort('127.0.0.1', () => first + 1)) === first + 1) return first
-  }
-  throw new Error('there are no two free ports in a row')
-}
-
-async function untilItAnswers(tcti: string): Promise<void> {
-  const accept = Array.from({ length: 256 }, (_, code) => code)
-  const options = { environment: { TPM2TOOLS_TCTI: tcti }, accept }
-  for (let attempt = 0; attempt < 600; attempt += 1) {
-    if ((await run('tpm2_getrandom', ['--hex', '1'], options)).code === 0) return
-    await systemClock.sleep(50)
-  }
-  throw new Error('swtpm does not answer')
-}

@@ -1,7 +1,9 @@
 import { mkdtemp, rm } from 'node:fs/promises'
-import { freePort, run, startProgram } from '@holdfast/base'
+import { freePort } from './free-port.ts'
+import { run } from './run.ts'
+import { startProgram } from './spawn.ts'
 
-/** A real TPM 2.0 in software. */
+/** For tests of several parts: a real TPM 2.0 in software. */
 export interface Swtpm extends AsyncDisposable {
   /** For TPM2TOOLS_TCTI. */
   readonly tcti: string
@@ -22,7 +24,12 @@ export async function startSwtpm(): Promise<Swtpm> {
   const { running } = await startProgram('bash', ['-c', `echo; exec ${command}`], () => true)
   const tcti = `swtpm:host=127.0.0.1,port=${port}`
   const environment = { TPM2TOOLS_TCTI: tcti }
-  await untilItAnswers(environment)
+  try {
+    await untilItAnswers(environment)
+  } catch (error) {
+    await running[Symbol.asyncDispose]()
+    throw error
+  }
   return {
     tcti,
     extend: async (pcr) => {
