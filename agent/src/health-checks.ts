@@ -1,5 +1,5 @@
 import { connect } from 'node:net'
-import { afterRunning, type Clock, messageOf, run } from '@holdfast/base'
+import { type Clock, messageOf, run, runningTimeout } from '@holdfast/base'
 import type { NodeReport } from '@holdfast/protocol/frames'
 import { type HealthCheck, healthCheckSchema } from '@holdfast/protocol/manifest'
 import { createFetch } from '@holdfast/seal'
@@ -80,9 +80,8 @@ export class HealthChecks {
 
   /** What is wrong; undefined when nothing is. */
   async #try(check: HealthCheck, signal: AbortSignal): Promise<Result> {
-    const late = new AbortController()
     const slow = new Error(`no end within ${attempt / 1000} s`)
-    using _deadline = afterRunning(attempt, () => late.abort(slow))
+    using late = runningTimeout(attempt, slow)
     try {
       return await this.#once(check, AbortSignal.any([signal, late.signal]))
     } catch (error) {

@@ -1,4 +1,4 @@
-import { afterRunning, isFault, messageOf } from '@holdfast/base'
+import { isFault, messageOf, runningTimeout } from '@holdfast/base'
 import { parseEcPublicJwk } from '@holdfast/crypto'
 import type { GuardianSet } from './life-state.ts'
 import { probePeer, type WardIdentity } from './peer-client.ts'
@@ -24,9 +24,8 @@ export async function probeGuardians(
     guardians.map(async ({ node: guardian, addresses, key }) => {
       try {
         const place = { guardian, addresses, epoch, key: parseEcPublicJwk(key, 'the key') }
-        const late = new AbortController()
         const silent = new Error(`no answer within ${within} ms`)
-        using _deadline = afterRunning(within, () => late.abort(silent))
+        using late = runningTimeout(within, silent)
         await probePeer(ward, place, late.signal)
         return { guardian, healthy: true }
       } catch (error) {

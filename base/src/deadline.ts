@@ -20,3 +20,13 @@ export function afterRunning(milliseconds: number, over: () => void): Disposable
   }, step)
   return { [Symbol.dispose]: () => clearInterval(timer) }
 }
+
+/** As `AbortSignal.timeout`, but for milliseconds as `afterRunning` counts them, and until it is disposed. */
+export function runningTimeout(
+  milliseconds: number,
+  reason?: Error,
+): Disposable & { readonly signal: AbortSignal } {
+  const late = new AbortController()
+  const deadline = afterRunning(milliseconds, () => late.abort(reason))
+  return { signal: late.signal, [Symbol.dispose]: () => deadline[Symbol.dispose]() }
+}

@@ -1,6 +1,6 @@
 export type { Clock } from './clock.ts'
 export { systemClock } from './clock.ts'
-export { afterRunning } from './deadline.ts'
+export { afterRunning, runningTimeout } from './deadline.ts'
 export { type Defined, defined } from './defined.ts'
 export { announce, type Effect } from './effect.ts'
 export { fromBase64url, toBase64url } from './encoding.ts'

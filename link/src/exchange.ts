@@ -5,7 +5,7 @@ import {
   request as plainRequest,
 } from 'node:http'
 import { type Agent, request as secureRequest } from 'node:https'
-import { afterRunning, isFault, messageOf } from '@holdfast/base'
+import { isFault, messageOf, runningTimeout } from '@holdfast/base'
 import { linkFault } from './faults.ts'
 import { PinnedAgent } from './tls.ts'
 
@@ -39,8 +39,7 @@ export interface Reply {
 export async function exchange(url: string, options: ExchangeOptions): Promise<Reply> {
   const target = checkedUrl(url, options.tls !== undefined)
   const { timeout = 10_000 } = options
-  const late = new AbortController()
-  using _deadline = afterRunning(timeout, () => late.abort())
+  using late = runningTimeout(timeout)
   const limits = [late.signal, ...(options.signal ? [options.signal] : [])]
   let sent = false
   try {

@@ -1,8 +1,8 @@
 import {
-  afterRunning,
   type Clock,
   type Fault,
   isFault,
+  runningTimeout,
   type Secret,
   systemClock,
 } from '@holdfast/base'
@@ -134,8 +134,7 @@ async function attempts(
 
 async function timed(walk: Walk, pin: Pin, jwe: Jwe, signal: AbortSignal): Promise<Secret> {
   const timeout = pin.local ? Math.max(walk.timeout, localTimeout) : walk.timeout
-  const late = new AbortController()
-  using _deadline = afterRunning(timeout, () => late.abort())
+  using late = runningTimeout(timeout)
   const both = AbortSignal.any([signal, late.signal])
   try {
     return await untilAborted(pin.open(jwe, both), both)
